@@ -1,0 +1,55 @@
+//! framegate: a WebSocket gateway that checks every frame and gives every connection an honest ending.
+//!
+//! # The life of a connection
+//!
+//! ```text
+//! listener   accept            TcpStream + permit      process cap, per-address cap, handshake rate
+//!   proxy_protocol             Peer {client, direct}   PROXY v1/v2, only from trusted proxies
+//!   tls                        Stream                  certificate by SNI
+//!   http                       http::Request           hyper, HTTP/1.1
+//! handshake  UpgradeRequest                            RFC 6455 4.2.1 parsed once, else 400/426
+//! route      Route + typed path parameters             else 404
+//! admission  Permit | Rejection                        cheap before dear
+//! upstream   open connection | Rejection               before the client is told yes
+//! handshake  101                                       only now
+//! relay      Session                                   two pumps, one task
+//! ws::settle close codes for both sides                one table
+//! session    SessionRecord                             metrics + one access-log line, exactly once
+//! ```
+//!
+//! Each stage consumes the type the stage before produced. Two functions are the spine, each about a
+//! screen: [`listener::connection::serve`] and [`gateway::Gateway::handle`].
+//!
+//! # Lexicon
+//!
+//! *downstream* or *client*: who connects to the gateway. *upstream*: a group of equivalent
+//! *endpoints* behind it. *listener*: a public socket. *route*: host and path pattern to upstream.
+//! *handshake*: from the request head to the 101. *subprotocol*, *frame*, *message*, *control frame*,
+//! *close code*: as in RFC 6455. *session*: a relayed connection. *rejection*: a handshake refused.
+//! *violation*: a peer broke RFC 6455. *ending*: how a session ended; not an error. *permit*: the
+//! right to hold a place, given back on drop. *drain*: ending all sessions, paced. *settle*: choosing
+//! what each side is told at the end.
+//!
+//! # Invariants
+//!
+//! - [`ws`], [`config`], [`route`], [`handshake`] and every file marked *Pure* name no tokio, hyper,
+//!   tracing, socket or clock; time comes in as an argument.
+//! - Only [`telemetry`] knows prometheus.
+//! - Only [`ws::settle`] and [`admission::rejection`] choose close codes.
+//! - No session starts without its permit; whatever counts up is a guard that counts down on drop.
+//! - Tokens, query strings and payloads are never logged.
+
+pub mod gateway;
+pub mod listener;
+pub mod handshake;
+pub mod route;
+pub mod admission;
+pub mod upstream;
+pub mod relay;
+pub mod ws;
+pub mod session;
+pub mod telemetry;
+pub mod admin;
+pub mod drain;
+pub mod config;
+pub mod cli;

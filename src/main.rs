@@ -1,0 +1,11 @@
+//! The `framegate` binary: hands its arguments to [`framegate::cli`].
+
+use std::process::ExitCode;
+
+#[cfg(target_os = "linux")]
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
+fn main() -> ExitCode {
+    framegate::cli::main()
+}

@@ -1,0 +1,11 @@
+//! What the gateway knows of a connection from its first byte to its accounting.
+//!
+//! [`label`] and [`termination`] name every outcome, [`record`] is what is known at the end,
+//! [`registry`] lists the sessions that are open so that they can be counted, ended and shown.
+
+pub mod id;
+pub mod label;
+pub mod record;
+pub mod registry;
+pub mod termination;
+pub mod traffic;

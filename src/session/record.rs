@@ -1,0 +1,118 @@
+//! What is known of a connection when it is over: one access-log line and one set of metrics. Pure.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::id::SessionId;
+use super::label::Label;
+use super::termination::{By, Phase};
+use super::traffic::TrafficCounts;
+
+/// Everything that is said of one connection (more exactly: of one request on it), once.
+#[derive(Debug, Clone)]
+pub struct SessionRecord {
+    /// Request and session id.
+    pub id: SessionId,
+    /// The listener's `bind` as configured.
+    pub listener: Arc<str>,
+    /// The client's address as far as `trusted_proxies` let it be known.
+    pub client: SocketAddr,
+    /// The TCP peer, when it is not the client itself.
+    pub via: Option<SocketAddr>,
+    /// Label of the route; `None` when none was found.
+    pub route: Option<Arc<str>>,
+    /// Host header, without credentials or query (peer text: escape before printing).
+    pub host: Option<String>,
+    /// Normalised path without query (peer text).
+    pub path: Option<String>,
+    /// Origin header (peer text).
+    pub origin: Option<String>,
+    /// The token's user (peer text in the sense of escaping).
+    pub user: Option<Arc<str>>,
+    /// Selected subprotocol (peer text).
+    pub subprotocol: Option<String>,
+    /// `endpoint` label of the upstream endpoint that was used.
+    pub endpoint: Option<Arc<str>>,
+    /// Accepted, refused, or something else than a handshake.
+    pub outcome: Outcome,
+    /// Who ended it.
+    pub by: By,
+    /// When it was ended.
+    pub phase: Phase,
+    /// Close exchanged with the client.
+    pub client_close: CloseStatus,
+    /// Close exchanged with the upstream.
+    pub upstream_close: CloseStatus,
+    /// A side was left with an unfinished frame.
+    pub cut_frame: bool,
+    /// One sentence on the cause; never contains tokens, queries or payload.
+    pub detail: Option<String>,
+    /// Messages and bytes.
+    pub traffic: TrafficCounts,
+    /// Time spent in each step.
+    pub steps: Steps,
+}
+
+/// How a connection turned out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// The handshake was refused before the upstream's 101 was passed on.
+    Refused(Refused),
+    /// A session existed and ended so.
+    Ended(Label),
+    /// The client left before its handshake was answered.
+    Abandoned,
+    /// The connection ended before a request was read (TLS failure, timeout, nothing sent), for this reason.
+    NoRequest(&'static str),
+}
+
+/// How a refusal was told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Refused {
+    /// Why.
+    pub label: Label,
+    /// HTTP status sent; 101 when the refusal was told by Close (then [`SessionRecord::client_close`] has the code).
+    pub status: u16,
+}
+
+/// What was said by Close on one side of the gateway.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum CloseStatus {
+    /// No Close frame.
+    #[default]
+    None,
+    /// A Close frame without code (what APIs call 1005).
+    Empty,
+    /// A Close frame with this code.
+    Code(u16),
+}
+
+impl std::fmt::Display for CloseStatus {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::None => f.write_str("none"),
+            Self::Empty => f.write_str("empty"),
+            Self::Code(code) => code.fmt(f),
+        }
+    }
+}
+
+/// Time spent in each step of a connection; `None`: not reached (or, TLS, not used).
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Steps {
+    /// From accept to the first byte wanted: permits and the PROXY header.
+    pub accept: Option<Duration>,
+    /// TLS handshake.
+    pub tls: Option<Duration>,
+    /// Until the request head was read.
+    pub request: Option<Duration>,
+    /// Parsing, routing, origin, token, authorisation, limits.
+    pub admission: Option<Duration>,
+    /// Name resolution, TCP and TLS to the upstream, all tries.
+    pub upstream_connect: Option<Duration>,
+    /// Upgrade request to the upstream's answer.
+    pub upstream_handshake: Option<Duration>,
+    /// From the 101 to the end of the session.
+    pub relay: Option<Duration>,
+}

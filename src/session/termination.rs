@@ -1,0 +1,74 @@
+//! Who ended a connection, in which phase: the two axes beside the label. Pure.
+
+/// Who ended it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum By {
+    /// The client: it closed, broke the protocol or went away.
+    Client,
+    /// The upstream.
+    Upstream,
+    /// The gateway, by one of its rules.
+    Gateway,
+    /// An operator, over the admin API.
+    Admin,
+}
+
+impl By {
+    /// All, in order.
+    pub const ALL: [Self; 4] = [Self::Client, Self::Upstream, Self::Gateway, Self::Admin];
+
+    /// The word in logs and metrics.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Client => "client",
+            Self::Upstream => "upstream",
+            Self::Gateway => "gateway",
+            Self::Admin => "admin",
+        }
+    }
+}
+
+/// When it was ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Phase {
+    /// Accepted, PROXY header.
+    Accept,
+    /// TLS handshake.
+    Tls,
+    /// Reading the request head.
+    Request,
+    /// Deciding whether it may connect.
+    Admission,
+    /// Opening the upstream.
+    Connect,
+    /// Relaying.
+    Relay,
+    /// After the first Close.
+    Closing,
+}
+
+impl Phase {
+    /// All, in order.
+    pub const ALL: [Self; 7] = [
+        Self::Accept,
+        Self::Tls,
+        Self::Request,
+        Self::Admission,
+        Self::Connect,
+        Self::Relay,
+        Self::Closing,
+    ];
+
+    /// The word in logs and metrics.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Accept => "accept",
+            Self::Tls => "tls",
+            Self::Request => "request",
+            Self::Admission => "admission",
+            Self::Connect => "connect",
+            Self::Relay => "relay",
+            Self::Closing => "closing",
+        }
+    }
+}
