@@ -39,6 +39,7 @@
 //! - No session starts without its permit; whatever counts up is a guard that counts down on drop.
 //! - Tokens, query strings and payloads are never logged.
 
+pub mod server;
 pub mod gateway;
 pub mod listener;
 pub mod handshake;
@@ -47,6 +48,7 @@ pub mod admission;
 pub mod upstream;
 pub mod relay;
 pub mod ws;
+pub mod stream;
 pub mod session;
 pub mod telemetry;
 pub mod admin;

@@ -5,7 +5,7 @@
 
 use http::StatusCode;
 
-use crate::config::CloseCodes;
+use crate::config::{CloseCodes, RefuseMode};
 use crate::handshake::request::BadRequest;
 use crate::session::label::Label;
 use crate::session::termination::{By, Phase};
@@ -212,8 +212,19 @@ impl Rejection {
 
     /// Whether `refuse = "auto"` tells it by HTTP even to a browser: an accepted socket is dearer
     /// than a refusal, and its `open` event resets naive back-off.
-    pub fn prefers_http(&self) -> bool {
+    fn prefers_http(&self) -> bool {
         matches!(self, Self::AddressLimit | Self::RateLimited { .. } | Self::Overloaded)
+    }
+
+    /// Whether it is told by Close rather than by HTTP; `from_browser`: the request has an Origin.
+    /// What is no valid handshake cannot be completed, so it is always told by HTTP.
+    pub fn is_told_by_close(&self, mode: RefuseMode, from_browser: bool) -> bool {
+        !matches!(self, Self::BadRequest(_))
+            && match mode {
+                RefuseMode::Http => false,
+                RefuseMode::Close => true,
+                RefuseMode::Auto => from_browser && !self.prefers_http(),
+            }
     }
 
     /// Who is to blame, and when it was decided.

@@ -54,6 +54,42 @@ pub struct SessionRecord {
     pub steps: Steps,
 }
 
+impl SessionRecord {
+    /// What is known when a connection has been accepted.
+    pub fn new(id: SessionId, listener: Arc<str>, peer: SocketAddr) -> Self {
+        Self {
+            id,
+            listener,
+            client: peer,
+            via: None,
+            route: None,
+            host: None,
+            path: None,
+            origin: None,
+            user: None,
+            subprotocol: None,
+            endpoint: None,
+            outcome: Outcome::Abandoned,
+            by: By::Client,
+            phase: Phase::Accept,
+            client_close: CloseStatus::None,
+            upstream_close: CloseStatus::None,
+            cut_frame: false,
+            detail: None,
+            traffic: TrafficCounts::default(),
+            steps: Steps::default(),
+        }
+    }
+
+    /// A proxy has told who the client is; the first one to be told of is the TCP peer.
+    pub fn set_client(&mut self, client: SocketAddr) {
+        if client != self.client {
+            self.via.get_or_insert(self.client);
+            self.client = client;
+        }
+    }
+}
+
 /// How a connection turned out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {

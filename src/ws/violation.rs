@@ -10,6 +10,9 @@ pub enum Side {
 }
 
 impl Side {
+    /// Both.
+    pub const ALL: [Self; 2] = [Self::Client, Self::Upstream];
+
     /// The word in logs and metrics.
     pub const fn as_str(self) -> &'static str {
         match self {

@@ -1,0 +1,161 @@
+//! The admin listener's socket. I/O.
+
+use std::convert::Infallible;
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, UnixListener};
+use tokio_util::task::TaskTracker;
+
+use super::guards::Guards;
+use super::{AdminState, Unready, answer};
+use crate::config::{Admin, AdminBind, Locations, Problem};
+use crate::gateway::Gateway;
+use crate::server::StartError;
+use crate::telemetry::metrics::Scrape;
+
+/// The admin listener, bound.
+pub struct AdminListener {
+    socket: Socket,
+    guards: Arc<Guards>,
+}
+
+enum Socket {
+    Tcp(TcpListener),
+    Unix(UnixListener, #[expect(dead_code, reason = "removes the socket's file on drop")] SocketFile),
+}
+
+/// A Unix socket's file, removed when the listener goes.
+struct SocketFile(PathBuf);
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        // Fails only if somebody else has removed it.
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
+
+/// Reads the token file and builds the rules for callers.
+pub fn guards(admin: &Admin, locations: &Locations) -> Result<Guards, Problem> {
+    let token = match &admin.token_file {
+        None => None,
+        Some(file) => Some(std::fs::read_to_string(file).map_err(|error| {
+            let message = format!("cannot read {}: {error}", file.display());
+            locations.problem("admin.token_file", message)
+        })?),
+    };
+    Guards::new(admin, token.as_deref())
+        .map_err(|error| locations.problem("admin.token_file", error.to_string()))
+}
+
+impl AdminListener {
+    /// Opens the socket.
+    pub async fn bind(admin: &Admin, gateway: &Gateway) -> Result<Self, StartError> {
+        let guards = guards(admin, &gateway.config().locations)
+            .map_err(|problem| StartError::Config(vec![problem]))?;
+        let failed = |address: String| move |source| StartError::Listen { address, source };
+        let socket = match &admin.bind {
+            AdminBind::Tcp(address) => Socket::Tcp(
+                TcpListener::bind(address).await.map_err(failed(format!("{address} (admin)")))?,
+            ),
+            AdminBind::Unix(path) => {
+                let address = format!("unix:{} (admin)", path.display());
+                bind_unix(path.clone()).await.map_err(failed(address))?
+            }
+        };
+        Ok(Self { socket, guards: Arc::new(guards) })
+    }
+
+    /// The actual address, where it is TCP.
+    pub fn address(&self) -> Option<SocketAddr> {
+        match &self.socket {
+            Socket::Tcp(socket) => socket.local_addr().ok(),
+            Socket::Unix(..) => None,
+        }
+    }
+
+    /// Serves until dropped.
+    pub async fn run(self, gateway: Arc<Gateway>) {
+        let tasks = TaskTracker::new();
+        loop {
+            let accepted = match &self.socket {
+                Socket::Tcp(socket) => socket.accept().await.map(|(stream, _)| {
+                    tasks.spawn(serve(stream, Arc::clone(&gateway), Arc::clone(&self.guards)));
+                }),
+                Socket::Unix(socket, _) => socket.accept().await.map(|(stream, _)| {
+                    tasks.spawn(serve(stream, Arc::clone(&gateway), Arc::clone(&self.guards)));
+                }),
+            };
+            if let Err(error) = accepted {
+                gateway.telemetry().accept_failed("admin", &error);
+                tokio::time::sleep(PAUSE).await;
+            }
+        }
+    }
+}
+
+/// Binds a Unix socket, taking the place of one that a killed process has left behind.
+async fn bind_unix(path: PathBuf) -> io::Result<Socket> {
+    let listener = match UnixListener::bind(&path) {
+        Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
+            if tokio::net::UnixStream::connect(&path).await.is_ok() {
+                return Err(error);
+            }
+            std::fs::remove_file(&path)?;
+            UnixListener::bind(&path)?
+        }
+        bound => bound?,
+    };
+    Ok(Socket::Unix(listener, SocketFile(path)))
+}
+
+async fn serve(
+    stream: impl AsyncRead + AsyncWrite + Unpin,
+    gateway: Arc<Gateway>,
+    guards: Arc<Guards>,
+) {
+    let service = service_fn(|request: Request<Incoming>| {
+        let (gateway, guards) = (Arc::clone(&gateway), Arc::clone(&guards));
+        async move {
+            let (head, _) = request.into_parts();
+            let response =
+                answer(&guards, &*gateway, &head.method, head.uri.path(), &head.headers);
+            Ok::<Response<Full<Bytes>>, Infallible>(response.map(Full::new))
+        }
+    });
+    // An admin client that breaks off is no event.
+    let _ = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_TIMEOUT)
+        .serve_connection(TokioIo::new(stream), service)
+        .await;
+}
+
+impl AdminState for Gateway {
+    fn scrape(&self) -> Scrape {
+        self.telemetry().metrics.render(|metrics| {
+            for session in self.registry().snapshot() {
+                metrics.add_traffic(session.route, &session.traffic.take_unreported());
+            }
+            metrics.set_pending_bytes(self.registry().pending());
+        })
+    }
+
+    fn unready(&self) -> Vec<Unready> {
+        Self::unready(self)
+    }
+}
+
+const PAUSE: Duration = Duration::from_millis(100);
+const HEAD_TIMEOUT: Duration = Duration::from_secs(30);

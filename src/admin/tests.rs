@@ -1,0 +1,269 @@
+//! Requests and their answers, row by row.
+
+use std::path::PathBuf;
+
+use http::header::HeaderValue;
+use proptest::prelude::*;
+
+use super::guards::{Denied, EmptyToken};
+use super::pages::Page;
+use super::*;
+use crate::config::{Admin, AdminBind};
+
+struct Gateway(Vec<Unready>);
+
+impl AdminState for Gateway {
+    fn scrape(&self) -> Scrape {
+        Scrape { content_type: "text/plain; version=0.0.4; charset=utf-8", body: b"m 1\n".to_vec() }
+    }
+
+    fn unready(&self) -> Vec<Unready> {
+        self.0.clone()
+    }
+}
+
+fn admin(bind: &str, hosts: &[&str]) -> Admin {
+    let bind = match bind.strip_prefix("unix:") {
+        Some(path) => AdminBind::Unix(PathBuf::from(path)),
+        None => AdminBind::Tcp(bind.parse().unwrap()),
+    };
+    Admin { bind, token_file: None, hosts: hosts.iter().map(|h| (*h).to_owned()).collect() }
+}
+
+fn headers(list: &[(&'static str, &str)]) -> HeaderMap {
+    let header = |(name, value): &(&'static str, &str)| {
+        (http::HeaderName::from_static(name), HeaderValue::from_str(value).unwrap())
+    };
+    let mut map = HeaderMap::new();
+    for (name, value) in list.iter().map(header) {
+        map.append(name, value);
+    }
+    map
+}
+
+fn guards(token: Option<&str>) -> Guards {
+    Guards::new(&admin("127.0.0.1:9901", &["ops.example.com"]), token).unwrap()
+}
+
+#[test]
+fn pages_answer() {
+    let draining = || Gateway(vec![Unready::Draining, Unready::NoKeys("users".into())]);
+    let ready = || Gateway(vec![]);
+    let table: [(&str, &str, Gateway, u16, &str); 8] = [
+        ("GET", "/healthz", draining(), 200, "ok\n"),
+        ("GET", "/readyz", ready(), 200, "ready\n"),
+        ("GET", "/readyz", draining(), 503, "not ready\ndraining\nverifier users has no keys\n"),
+        ("GET", "/metrics", ready(), 200, "m 1\n"),
+        ("HEAD", "/healthz", ready(), 200, "ok\n"),
+        ("GET", "/", ready(), 404, "there is no such page\n"),
+        ("GET", "/metrics/", ready(), 404, "there is no such page\n"),
+        ("POST", "/metrics", ready(), 405, "this page does not take that method\n"),
+    ];
+    let headers = headers(&[("host", "127.0.0.1:9901"), ("x-framegate", "1")]);
+    for (method, path, state, status, body) in table {
+        let method = Method::from_bytes(method.as_bytes()).unwrap();
+        let response = answer(&guards(None), &state, &method, path, &headers);
+        assert_eq!(response.status(), status, "{method} {path}");
+        assert_eq!(response.body(), body, "{method} {path}");
+        assert_eq!(response.headers()["cache-control"], "no-store");
+        assert_eq!(response.headers()["x-content-type-options"], "nosniff");
+    }
+}
+
+#[test]
+fn answers_say_what_they_are() {
+    let headers = headers(&[("host", "localhost"), ("x-framegate", "1")]);
+    let get = |method, path| answer(&guards(None), &Gateway(vec![]), &method, path, &headers);
+    assert_eq!(
+        get(Method::GET, "/metrics").headers()["content-type"],
+        "text/plain; version=0.0.4; charset=utf-8"
+    );
+    assert_eq!(get(Method::GET, "/healthz").headers()["content-type"], "text/plain; charset=utf-8");
+    assert_eq!(get(Method::DELETE, "/healthz").headers()["allow"], "GET, HEAD");
+}
+
+#[test]
+fn only_own_names_are_answered() {
+    let loopback = "127.0.0.1:9901";
+    let table = [
+        (loopback, "127.0.0.1:9901", true),
+        (loopback, "127.0.0.1", true),
+        (loopback, "127.8.8.8:1", true),
+        (loopback, "localhost:9901", true),
+        (loopback, "LOCALHOST.", true),
+        (loopback, "framegate.localhost:9901", true),
+        (loopback, "[::1]:9901", true),
+        (loopback, "[::ffff:127.0.0.1]:9901", true),
+        (loopback, "ops.example.com", true),
+        (loopback, "OPS.example.com:443", true),
+        (loopback, "evil.example.com", false),
+        (loopback, "ops.example.com.evil.com", false),
+        (loopback, "localhost.evil.com", false),
+        (loopback, "127.0.0.1.evil.com", false),
+        (loopback, "192.0.2.1:9901", false),
+        (loopback, "", false),
+        (loopback, ":9901", false),
+        (loopback, "[::1", false),
+        ("192.0.2.1:9901", "192.0.2.1:9901", true),
+        ("192.0.2.1:9901", "192.0.2.2:9901", false),
+        ("[2001:db8::1]:9901", "[2001:db8::1]:9901", true),
+        ("[2001:db8::1]:9901", "[2001:db8:0::1]", true),
+        ("[2001:db8::1]:9901", "[2001:db8::2]:9901", false),
+        ("0.0.0.0:9901", "10.1.2.3:9901", true),
+        ("[::]:9901", "[2001:db8::7]:9901", true),
+        ("0.0.0.0:9901", "evil.example.com", false),
+        ("unix:/run/framegate/admin.sock", "whatever", true),
+        ("unix:/run/framegate/admin.sock", "", true),
+    ];
+    for (bind, host, expected) in table {
+        let guards = Guards::new(&admin(bind, &["Ops.example.com:9901"]), None).unwrap();
+        let verdict = guards.check(&Method::GET, None, &headers(&[("host", host)]));
+        let expected = if expected { Ok(()) } else { Err(Denied::Host) };
+        assert_eq!(verdict, expected, "{host:?} at {bind}");
+    }
+}
+
+#[test]
+fn a_host_must_be_there_once() {
+    let twice = headers(&[("host", "localhost"), ("host", "localhost")]);
+    for headers in [HeaderMap::new(), twice] {
+        assert_eq!(guards(None).check(&Method::GET, None, &headers), Err(Denied::Host));
+    }
+}
+
+#[test]
+fn pages_of_other_origins_are_refused() {
+    let table: [(&[&str], bool); 11] = [
+        (&[], true),
+        (&["http://localhost:9901"], true),
+        (&["https://LOCALHOST:9901"], true),
+        (&["http://localhost"], false),
+        (&["http://127.0.0.1:9901"], false),
+        (&["http://evil.example.com"], false),
+        (&["http://evil.example.com@localhost:9901"], false),
+        (&["null"], false),
+        (&[""], false),
+        (&["localhost:9901"], false),
+        (&["http://localhost:9901", "http://localhost:9901"], false),
+    ];
+    for (origins, expected) in table {
+        let mut list = vec![("host", "localhost:9901")];
+        list.extend(origins.iter().map(|origin| ("origin", *origin)));
+        let verdict = guards(None).check(&Method::GET, Some(Page::Metrics), &headers(&list));
+        assert_eq!(verdict.is_ok(), expected, "{origins:?}");
+        assert!(expected || verdict == Err(Denied::Origin), "{origins:?}");
+    }
+}
+
+#[test]
+fn an_empty_origin_authority_is_not_own_even_without_host() {
+    let guards = Guards::new(&admin("unix:/a", &[]), None).unwrap();
+    let verdict = guards.check(&Method::GET, None, &headers(&[("origin", "http://")]));
+    assert_eq!(verdict, Err(Denied::Origin));
+}
+
+#[test]
+fn what_a_form_could_send_changes_nothing() {
+    let table = [
+        (Method::GET, None, true),
+        (Method::HEAD, None, true),
+        (Method::POST, None, false),
+        (Method::DELETE, None, false),
+        (Method::OPTIONS, None, false),
+        (Method::POST, Some("0"), false),
+        (Method::POST, Some("1"), true),
+        (Method::DELETE, Some("1"), true),
+    ];
+    for (method, value, expected) in table {
+        let mut list = vec![("host", "localhost")];
+        list.extend(value.map(|value| ("x-framegate", value)));
+        let verdict = guards(None).check(&method, None, &headers(&list));
+        let expected = if expected { Ok(()) } else { Err(Denied::Header) };
+        assert_eq!(verdict, expected, "{method} {value:?}");
+    }
+}
+
+#[test]
+fn with_a_token_only_probes_pass_without_it() {
+    let guards = guards(Some("s3cret\n"));
+    let table = [
+        (Some(Page::Health), None, true),
+        (Some(Page::Ready), Some("Bearer wrong"), true),
+        (Some(Page::Metrics), None, false),
+        (None, None, false),
+        (Some(Page::Metrics), Some("Bearer s3cret"), true),
+        (Some(Page::Metrics), Some("bearer  s3cret"), true),
+        (None, Some("Bearer s3cret"), true),
+        (Some(Page::Metrics), Some("Bearer"), false),
+        (Some(Page::Metrics), Some("Bearer "), false),
+        (Some(Page::Metrics), Some("Basic s3cret"), false),
+        (Some(Page::Metrics), Some("s3cret"), false),
+        (Some(Page::Metrics), Some("Bearer s3cre"), false),
+        (Some(Page::Metrics), Some("Bearer s3crets3cret"), false),
+        (Some(Page::Metrics), Some("Bearer S3cret"), false),
+    ];
+    for (page, value, expected) in table {
+        let mut list = vec![("host", "localhost")];
+        list.extend(value.map(|value| ("authorization", value)));
+        let verdict = guards.check(&Method::GET, page, &headers(&list));
+        let expected = if expected { Ok(()) } else { Err(Denied::Token) };
+        assert_eq!(verdict, expected, "{page:?} {value:?}");
+    }
+}
+
+#[test]
+fn a_token_of_no_length_is_an_error() {
+    for token in ["", "\n", "  "] {
+        let guards = Guards::new(&admin("127.0.0.1:9901", &[]), Some(token));
+        assert_eq!(guards.unwrap_err(), EmptyToken);
+    }
+}
+
+#[test]
+fn a_token_is_never_shown() {
+    assert!(!format!("{:?}", guards(Some("s3cret"))).contains("s3cret"));
+}
+
+#[test]
+fn refusals_have_their_status_and_say_why() {
+    let table =
+        [(Denied::Host, 421), (Denied::Origin, 403), (Denied::Header, 403), (Denied::Token, 401)];
+    for (denied, status) in table {
+        let response = denied.into_response();
+        assert_eq!(response.status(), status);
+        assert_eq!(response.body(), &format!("{denied}\n"));
+        assert_eq!(response.headers().contains_key("www-authenticate"), denied == Denied::Token);
+    }
+}
+
+#[test]
+fn the_guards_stand_before_the_pages() {
+    let table = [
+        ("/metrics", "evil.example.com", "Bearer t", 421),
+        ("/nothing", "localhost", "Bearer wrong", 401),
+        ("/nothing", "localhost", "Bearer t", 404),
+    ];
+    for (path, host, token, status) in table {
+        let headers = headers(&[("host", host), ("authorization", token)]);
+        let response = answer(&guards(Some("t")), &Gateway(vec![]), &Method::GET, path, &headers);
+        assert_eq!(response.status(), status, "{path} {host} {token}");
+    }
+}
+
+proptest! {
+    #[test]
+    fn no_header_panics_and_no_other_token_fits(
+        host in prop::collection::vec(any::<u8>(), 0..20),
+        token in "[ -~]{0,20}",
+    ) {
+        let guards = guards(Some("0123456789abcdef0123456789"));
+        let mut headers = HeaderMap::new();
+        if let Ok(host) = HeaderValue::from_bytes(&host) {
+            headers.insert("host", host);
+        }
+        let _ = guards.check(&Method::GET, None, &headers);
+        headers.insert("host", HeaderValue::from_static("localhost"));
+        headers.insert("authorization", HeaderValue::from_str(&format!("Bearer {token}")).unwrap());
+        prop_assert_eq!(guards.check(&Method::GET, None, &headers), Err(Denied::Token));
+    }
+}

@@ -1,0 +1,265 @@
+//! Whether a token is what it claims to be: form, signature, claims (RFC 7515, RFC 7519, with the
+//! rules of RFC 8725). Pure.
+//!
+//! Only the arithmetic of signatures is left to a library. Which key may be tried comes from the
+//! configuration, never from the token: `jwk`, `jku`, `x5u` and `x5c` headers are not looked at,
+//! and `kid` is only ever compared.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use jsonwebtoken::crypto::aws_lc;
+use jsonwebtoken::{Algorithm, DecodingKey};
+use serde_json::{Map, Value};
+
+use super::authorize::find_claim;
+use super::identity::Identity;
+use super::json;
+use super::keys::KeySet;
+use super::rejection::TokenFault;
+use super::token::MAX_TOKEN_BYTES;
+use crate::config::Verifier;
+
+/// Verifies a token at `now`, in seconds since 1970. Checked are, in this order: form, key,
+/// signature, time, issuer, audience, kind, user.
+///
+/// Fractions of `exp`, `nbf` and `iat` are cut off; so is the fraction of a second of the leeway.
+///
+/// # Errors
+///
+/// The first rule that does not hold. Faults name the rule and contain nothing of the token.
+pub fn verify(
+    verifier: &Verifier,
+    keys: &KeySet,
+    token: &str,
+    now: u64,
+) -> Result<Identity, TokenFault> {
+    let parts = Parts::parse(token)?;
+    parts.check_signature(keys)?;
+    let claims = parts.claims;
+    let expires_at = check_times(&claims, now, verifier.leeway.as_secs())?;
+    let issuer = check_issuer(&claims, &verifier.issuers)?.map(Into::into);
+    check_audience(&claims, &verifier.audiences)?;
+    check_kind(verifier, parts.header.typ.as_deref(), &claims)?;
+    let user = user(&claims, &verifier.user_claim)?.into();
+    Ok(Identity { user, issuer, claims, expires_at })
+}
+
+/// A token taken apart, its form checked and nothing else.
+struct Parts<'a> {
+    header: Header,
+    claims: Map<String, Value>,
+    /// Header and payload as sent, with the dot between.
+    signed: &'a str,
+    signature: Vec<u8>,
+}
+
+/// What a token's header says, as far as it matters.
+struct Header {
+    /// `None`: one the gateway does not know.
+    algorithm: Option<Algorithm>,
+    kid: Option<String>,
+    /// Lower case, without `application/` (RFC 7515 section 4.1.9).
+    typ: Option<String>,
+}
+
+impl<'a> Parts<'a> {
+    fn parse(token: &'a str) -> Result<Self, TokenFault> {
+        if token.len() > MAX_TOKEN_BYTES {
+            return Err(TokenFault::Malformed("it is longer than 16 KiB"));
+        }
+        if token.split('.').count() == 5 {
+            return Err(TokenFault::Malformed("it is encrypted (JWE), which is not supported"));
+        }
+        let not_three = TokenFault::Malformed("it has not three parts");
+        let (signed, signature) = token.rsplit_once('.').ok_or(not_three)?;
+        let (header, payload) = signed.split_once('.').ok_or(not_three)?;
+        if payload.contains('.') {
+            return Err(not_three);
+        }
+        // A canonical encoding (no padding, no loose bits), or one token had many spellings.
+        let decode = |part| {
+            URL_SAFE_NO_PAD.decode(part).map_err(|_| TokenFault::Malformed("it is not base64url"))
+        };
+        let header = json::parse_object(&decode(header)?)
+            .ok_or(TokenFault::Malformed("its header is no JSON object, or has a name twice"))?;
+        let header = Header::parse(&header)?;
+        let claims = json::parse_object(&decode(payload)?)
+            .ok_or(TokenFault::Malformed("its payload is no JSON object, or has a name twice"))?;
+        Ok(Self { header, claims, signed, signature: decode(signature)? })
+    }
+
+    /// Tries the keys with the token's `kid` and those without, all of its algorithm.
+    fn check_signature(&self, keys: &KeySet) -> Result<(), TokenFault> {
+        let algorithm = self.header.algorithm.ok_or(TokenFault::KeyUnknown)?;
+        let mut candidates = keys.candidates(algorithm, self.header.kid.as_deref()).peekable();
+        if candidates.peek().is_none() {
+            return Err(TokenFault::KeyUnknown);
+        }
+        if candidates.any(|key| self.is_signed_by(algorithm, key)) {
+            Ok(())
+        } else {
+            Err(TokenFault::Signature)
+        }
+    }
+
+    fn is_signed_by(&self, algorithm: Algorithm, key: &DecodingKey) -> bool {
+        // The provider is named, not looked up: the lookup panics when some crate of the build
+        // turns on a second provider. It refuses a key of another family than the algorithm's.
+        (aws_lc::DEFAULT_PROVIDER.verifier_factory)(&algorithm, key)
+            .is_ok_and(|verifier| verifier.verify(self.signed.as_bytes(), &self.signature).is_ok())
+    }
+}
+
+impl Header {
+    fn parse(header: &Map<String, Value>) -> Result<Self, TokenFault> {
+        // RFC 7515 section 4.1.11: extensions listed in `crit` must be understood; we know none.
+        if header.contains_key("crit") {
+            return Err(TokenFault::Malformed("its header has crit: extensions are not supported"));
+        }
+        if header.contains_key("zip") {
+            return Err(TokenFault::Malformed("its header has zip: compression is not supported"));
+        }
+        let alg = text(header, "alg", "its alg is no string")?
+            .ok_or(TokenFault::Malformed("its header has no alg"))?;
+        // RFC 8725 section 3.2, in whatever spelling.
+        if alg.eq_ignore_ascii_case("none") {
+            return Err(TokenFault::Malformed("it is not signed"));
+        }
+        let algorithm = match alg {
+            // RFC 9864 gives what everyone means by EdDSA its own name.
+            "Ed25519" => Some(Algorithm::EdDSA),
+            alg => alg.parse().ok(),
+        };
+        let kid = text(header, "kid", "its kid is no string")?.map(str::to_owned);
+        let typ = text(header, "typ", "its typ is no string")?.map(normal_type);
+        Ok(Self { algorithm, kid, typ })
+    }
+}
+
+/// A media type as `token_types` has it: lower case, without `application/`.
+fn normal_type(typ: &str) -> String {
+    let lower = typ.to_ascii_lowercase();
+    match lower.strip_prefix("application/") {
+        Some(short) => short.to_owned(),
+        None => lower,
+    }
+}
+
+/// Returns `exp`, at most the end of the year 9999 so that date arithmetic on it cannot overflow.
+fn check_times(claims: &Map<String, Value>, now: u64, leeway: u64) -> Result<u64, TokenFault> {
+    let expires = seconds(claims, "exp", "its exp is no number")?
+        .ok_or(TokenFault::Malformed("it has no exp"))?;
+    let not_before = seconds(claims, "nbf", "its nbf is no number")?;
+    let issued = seconds(claims, "iat", "its iat is no number")?;
+    // RFC 7519 section 4.1.4: "on or after" exp it must not be accepted.
+    if now >= expires.saturating_add(leeway) {
+        return Err(TokenFault::Expired);
+    }
+    let latest_start = now.saturating_add(leeway);
+    if [not_before, issued].into_iter().flatten().any(|start| start > latest_start) {
+        return Err(TokenFault::NotYetValid);
+    }
+    Ok(expires.min(END_OF_9999))
+}
+
+/// A NumericDate (RFC 7519 section 2): seconds since 1970, fractions allowed. Before 1970 is 0.
+fn seconds(
+    claims: &Map<String, Value>,
+    name: &str,
+    no_number: &'static str,
+) -> Result<Option<u64>, TokenFault> {
+    let Some(value) = claims.get(name) else { return Ok(None) };
+    if let Some(seconds) = value.as_u64() {
+        return Ok(Some(seconds));
+    }
+    let float = value.as_f64().ok_or(TokenFault::Malformed(no_number))?;
+    // The cast cuts off the fraction and saturates at both ends, which is what is wanted.
+    Ok(Some(float as u64))
+}
+
+fn check_issuer<'a>(
+    claims: &'a Map<String, Value>,
+    accepted: &[String],
+) -> Result<Option<&'a str>, TokenFault> {
+    let issuer = text(claims, "iss", "its iss is no string")?;
+    if accepted.is_empty() || issuer.is_some_and(|name| accepted.iter().any(|one| one == name)) {
+        Ok(issuer)
+    } else {
+        Err(TokenFault::Issuer)
+    }
+}
+
+/// RFC 7519 section 4.1.3: `aud` is a string or an array of strings, one of which must be ours.
+fn check_audience(claims: &Map<String, Value>, accepted: &[String]) -> Result<(), TokenFault> {
+    if accepted.is_empty() {
+        return Ok(());
+    }
+    let names = match claims.get("aud") {
+        None => return Err(TokenFault::Audience),
+        Some(Value::Array(names)) => names.as_slice(),
+        Some(name) => std::slice::from_ref(name),
+    };
+    if !names.iter().all(Value::is_string) {
+        return Err(TokenFault::Malformed("its aud is neither a string nor an array of strings"));
+    }
+    let meant =
+        names.iter().filter_map(Value::as_str).any(|name| accepted.iter().any(|a| a == name));
+    if meant { Ok(()) } else { Err(TokenFault::Audience) }
+}
+
+/// RFC 8725 section 3.11 and 3.12: a token of another kind from the same issuer, such as a refresh
+/// or ID token, is told apart by its type or by its claims.
+fn check_kind(
+    verifier: &Verifier,
+    typ: Option<&str>,
+    claims: &Map<String, Value>,
+) -> Result<(), TokenFault> {
+    let accepted = match typ {
+        _ if !verifier.token_types.is_empty() => {
+            typ.is_some_and(|typ| verifier.token_types.iter().any(|one| one == typ))
+        }
+        Some(typ) => typ == "jwt",
+        None => true,
+    };
+    if !accepted {
+        return Err(TokenFault::Kind("its typ header is not accepted here"));
+    }
+    let required = &verifier.required_claims;
+    if required.iter().any(|(name, value)| find_claim(claims, name) != Some(value)) {
+        return Err(TokenFault::Kind("a required claim is missing or has another value"));
+    }
+    Ok(())
+}
+
+/// The user's name goes into headers, logs and tables: it has to be a name.
+fn user<'a>(claims: &'a Map<String, Value>, claim: &str) -> Result<&'a str, TokenFault> {
+    let user = find_claim(claims, claim)
+        .and_then(Value::as_str)
+        .ok_or(TokenFault::Malformed("its user claim is missing or no string"))?;
+    if user.is_empty() || user.len() > MAX_USER_BYTES || user.contains(char::is_control) {
+        return Err(TokenFault::Malformed(
+            "its user claim is empty, longer than 256 bytes or has control characters",
+        ));
+    }
+    Ok(user)
+}
+
+fn text<'a>(
+    object: &'a Map<String, Value>,
+    name: &str,
+    no_string: &'static str,
+) -> Result<Option<&'a str>, TokenFault> {
+    match object.get(name) {
+        None => Ok(None),
+        Some(Value::String(text)) => Ok(Some(text)),
+        Some(_) => Err(TokenFault::Malformed(no_string)),
+    }
+}
+
+const MAX_USER_BYTES: usize = 256;
+
+/// 9999-12-31T23:59:59Z, the last second that RFC 3339 can write.
+const END_OF_9999: u64 = 253_402_300_799;
+
+#[cfg(test)]
+mod tests;

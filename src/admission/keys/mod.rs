@@ -1,0 +1,121 @@
+//! The keys that tokens are checked with, read from files. Blocking file I/O at start and reload.
+//!
+//! A key is bound to one algorithm by the configuration (RFC 8725 section 3.1), and its file must
+//! hold a key that fits: a public key can never end up as an HMAC secret.
+
+use std::path::PathBuf;
+
+use jsonwebtoken::{Algorithm, AlgorithmFamily, DecodingKey};
+
+use super::key_file::{self, KeyFault};
+use crate::config::{Key, Locations, Problem, Verifier};
+
+/// The verification keys of one verifier.
+#[derive(Debug, Clone, Default)]
+pub struct KeySet {
+    keys: Vec<VerificationKey>,
+}
+
+/// One key and what it may verify.
+#[derive(Debug, Clone)]
+pub struct VerificationKey {
+    /// Key id; `None` is tried for every token of its algorithm.
+    pub kid: Option<String>,
+    /// The only algorithm it verifies.
+    pub algorithm: Algorithm,
+    /// The key itself; its `Debug` shows nothing of it.
+    pub key: DecodingKey,
+}
+
+impl KeySet {
+    /// A set of these keys.
+    pub fn new(keys: Vec<VerificationKey>) -> Self {
+        Self { keys }
+    }
+
+    /// The keys a token of this algorithm and `kid` may be signed with: those with its `kid` and
+    /// those without one. For a token without `kid` that leaves the keys without.
+    pub fn candidates(
+        &self,
+        algorithm: Algorithm,
+        kid: Option<&str>,
+    ) -> impl Iterator<Item = &DecodingKey> {
+        self.keys
+            .iter()
+            .filter(move |key| key.algorithm == algorithm)
+            .filter(move |key| key.kid.is_none() || key.kid.as_deref() == kid)
+            .map(|key| &key.key)
+    }
+}
+
+/// Reads the key files of a verifier that stands at `path_prefix` of the configuration
+/// (`verifiers.users`). With the keys come warnings: usable, but not as it should be.
+///
+/// # Errors
+///
+/// Everything that is wrong with any of the files.
+pub fn load(
+    verifier: &Verifier,
+    path_prefix: &str,
+    locations: &Locations,
+) -> Result<(KeySet, Vec<Problem>), Vec<Problem>> {
+    let (mut keys, mut warnings, mut errors) = (Vec::new(), Vec::new(), Vec::new());
+    for (index, key) in verifier.keys.iter().enumerate() {
+        let path = format!("{path_prefix}.keys[{index}].file");
+        match load_key(key) {
+            Ok((verification_key, notes)) => {
+                keys.push(verification_key);
+                warnings.extend(
+                    notes
+                        .into_iter()
+                        .map(|note| locations.problem(&path, format!("{:?} {note}", key.file))),
+                );
+            }
+            Err(error) => errors.push(locations.problem(&path, error.to_string())),
+        }
+    }
+    if errors.is_empty() { Ok((KeySet::new(keys), warnings)) } else { Err(errors) }
+}
+
+/// Why a key file gives no key.
+#[derive(Debug, thiserror::Error)]
+enum LoadError {
+    #[error("cannot read {file:?}: {source}")]
+    Read { file: PathBuf, source: std::io::Error },
+    #[error("{file:?} {fault}")]
+    Content { file: PathBuf, fault: KeyFault },
+}
+
+fn load_key(key: &Key) -> Result<(VerificationKey, Vec<String>), LoadError> {
+    let bytes = std::fs::read(&key.file)
+        .map_err(|source| LoadError::Read { file: key.file.clone(), source })?;
+    let parsed = key_file::verification_key(&bytes, key.algorithm)
+        .map_err(|fault| LoadError::Content { file: key.file.clone(), fault })?;
+    let mut notes = Vec::new();
+    if let Some(length) = parsed.secret_length.filter(|length| *length < MIN_SECRET_BYTES) {
+        notes.push(format!(
+            "holds a secret of {length} bytes; fewer than {MIN_SECRET_BYTES} can be guessed from a \
+             single token"
+        ));
+    }
+    match (&key.kid, &parsed.kid) {
+        (Some(configured), Some(own)) if configured != own => notes.push(format!(
+            "is a JWK with the kid {own:?}, but {configured:?} is configured, which counts"
+        )),
+        _ => {}
+    }
+    let verification_key =
+        VerificationKey { kid: key.kid.clone(), algorithm: key.algorithm, key: parsed.key };
+    Ok((verification_key, notes))
+}
+
+/// Whether the algorithm signs with a shared secret.
+pub(crate) fn is_hmac(algorithm: Algorithm) -> bool {
+    AlgorithmFamily::Hmac.algorithms().contains(&algorithm)
+}
+
+/// RFC 7518 section 3.2 wants a key as long as the hash; 32 bytes are that for HS256.
+const MIN_SECRET_BYTES: usize = 32;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,77 @@
+//! The command line: arguments, exit codes, one file per command.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+pub mod check;
+pub mod demo;
+mod run;
+pub mod token;
+
+/// framegate: a WebSocket gateway that checks every frame and gives every connection an honest ending.
+#[derive(Debug, Parser)]
+#[command(name = "framegate", version, about, args_conflicts_with_subcommands = true)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Option<Command>,
+    /// Configuration file; without a command: run the gateway with it
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the gateway
+    Run {
+        /// Configuration file
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+    },
+    /// Check a configuration and everything it names; prints all problems at once
+    Check(check::CheckArgs),
+    /// Try the whole product: gateway, chat backend and chat page, without a file or a network
+    Demo(demo::DemoArgs),
+    /// Mint a token for tests
+    Token(token::TokenArgs),
+}
+
+/// Runs the command line; the process ends with the code returned.
+pub fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let code = match (arguments.command, arguments.config) {
+        (Some(Command::Run { config }), _) | (None, Some(config)) => run::run(&config),
+        (Some(Command::Check(args)), _) => check::run(&args),
+        (Some(Command::Demo(args)), _) => run::demo(&args),
+        (Some(Command::Token(args)), _) => match token::run(&args) {
+            Ok(token) => {
+                println!("{token}");
+                Exit::Success
+            }
+            Err(error) => {
+                eprintln!("framegate: {error}");
+                Exit::Failure
+            }
+        },
+        (None, None) => {
+            eprintln!(
+                "framegate: nothing to do: give --config FILE, or try `framegate demo`; \
+                 see `framegate --help`"
+            );
+            Exit::Usage
+        }
+    };
+    ExitCode::from(code as u8)
+}
+
+/// Exit codes (sysexits.h where it has one).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+enum Exit {
+    Success = 0,
+    Failure = 1,
+    Usage = 64,
+    /// The configuration is wrong (EX_CONFIG).
+    Config = 78,
+}

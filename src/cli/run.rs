@@ -1,0 +1,153 @@
+//! `framegate run` and `framegate demo`: the gateway as a process, with its signals. I/O.
+
+use std::io::Write;
+use std::path::Path;
+
+use tokio::runtime::Runtime;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::demo::{self, DemoArgs};
+use super::{Exit, check};
+use crate::config::{Config, LogLevel};
+use crate::server::{Server, StartError};
+use crate::telemetry::logging;
+
+/// Runs the gateway until SIGTERM or SIGINT and through its drain.
+pub(super) fn run(file: &Path) -> Exit {
+    let config = match check::read(file) {
+        Ok(config) => config,
+        Err(problems) => {
+            check::print("error", file, &problems);
+            return Exit::Config;
+        }
+    };
+    let _log = match logging::init(&config.log) {
+        Ok(guard) => guard,
+        Err(error) => return failed(&error),
+    };
+    match runtime() {
+        Ok(runtime) => runtime.block_on(serve(file, config)),
+        Err(error) => failed(&error),
+    }
+}
+
+async fn serve(file: &Path, config: Config) -> Exit {
+    let shutdown = match Signals::new() {
+        Ok(signals) => signals.received(),
+        Err(error) => return failed(&error),
+    };
+    let facts = check::descriptors(&config);
+    let server = match Server::bind(config).await {
+        Ok(server) => server,
+        Err(error) => return not_started(file, &error),
+    };
+    for warning in server.warnings().iter().chain(&facts) {
+        tracing::warn!(path = warning.path, line = warning.line, "{}", warning.message);
+    }
+    server.run(shutdown).await;
+    Exit::Success
+}
+
+/// Runs the demo until SIGTERM or SIGINT.
+pub(super) fn demo(args: &DemoArgs) -> Exit {
+    match runtime() {
+        Ok(runtime) => runtime.block_on(serve_demo(args)),
+        Err(error) => failed(&error),
+    }
+}
+
+async fn serve_demo(args: &DemoArgs) -> Exit {
+    let shutdown = match Signals::new() {
+        Ok(signals) => signals.received(),
+        Err(error) => return failed(&error),
+    };
+    // Backend and page outlive the gateway's drain: clients are to see 1012, not a lost backend.
+    let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
+    let demo = match demo::start(args, &tasks, stop.clone()).await {
+        Ok(demo) => demo,
+        Err(error) => return failed(&error),
+    };
+    let file = demo.config();
+    let mut config = match check::read(&file) {
+        Ok(config) => config,
+        Err(problems) => {
+            check::print("error", &file, &problems);
+            return Exit::Config;
+        }
+    };
+    // What scripts read must not stand among log lines.
+    if args.json {
+        config.log.level = LogLevel::Error;
+        config.log.access = false;
+    }
+    let _log = match logging::init(&config.log) {
+        Ok(guard) => guard,
+        Err(error) => return failed(&error),
+    };
+    let server = match Server::bind(config).await {
+        Ok(server) => server,
+        Err(error) => return not_started(&file, &error),
+    };
+    print!("{}", demo.greeting(args));
+    // Nobody reads it: the demo runs all the same.
+    let _ = std::io::stdout().flush();
+    server.run(shutdown).await;
+    stop.cancel();
+    tasks.close();
+    tasks.wait().await;
+    Exit::Success
+}
+
+/// SIGTERM and SIGINT, caught from the moment this exists.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn new() -> std::io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        })
+    }
+
+    /// Resolves at the first; at the second the process ends at once.
+    async fn received(mut self) {
+        self.next().await;
+        #[expect(clippy::disallowed_methods, reason = "must outlive the drain it cuts short")]
+        tokio::spawn(async move {
+            self.next().await;
+            eprintln!("framegate: second signal: ending without waiting for sessions");
+            std::process::exit(Exit::Failure as i32);
+        });
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}
+
+fn runtime() -> std::io::Result<Runtime> {
+    tokio::runtime::Builder::new_multi_thread().enable_all().build()
+}
+
+fn not_started(file: &Path, error: &StartError) -> Exit {
+    match error {
+        StartError::Config(problems) => {
+            check::print("error", file, problems);
+            Exit::Config
+        }
+        StartError::Listen { .. } => failed(error),
+    }
+}
+
+fn failed(error: &dyn std::fmt::Display) -> Exit {
+    eprintln!("framegate: {error}");
+    Exit::Failure
+}

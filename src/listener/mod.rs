@@ -1,0 +1,165 @@
+//! Public sockets: accepting, and everything before HTTP. I/O.
+//!
+//! [`Listener::run`] accepts and counts; [`connection::serve`] is what becomes of each connection.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use ipnet::IpNet;
+use socket2::{Domain, Protocol, Socket, Type};
+use tokio::net::{TcpListener, TcpStream};
+use tokio_util::sync::CancellationToken;
+
+use crate::admission::limits::{AddressPlace, Place};
+use crate::admission::rejection::Rejection;
+use crate::config::{self, Config, Problem};
+use crate::gateway::Gateway;
+use crate::telemetry::metrics::GaugeGuard;
+
+pub mod connection;
+mod http;
+pub mod proxy_protocol;
+pub mod tls;
+
+/// A public listener with what its connections need.
+pub struct Listener {
+    /// Index in the configuration.
+    pub index: usize,
+    /// The address as configured: the `listener` label.
+    pub label: Arc<str>,
+    /// What the operator said.
+    pub config: config::Listener,
+    /// TLS, where configured.
+    pub tls: Option<tls::Tls>,
+}
+
+/// A connection as it was accepted.
+pub struct Arrival {
+    pub(crate) tcp: TcpStream,
+    pub(crate) peer: SocketAddr,
+    pub(crate) at: Instant,
+    pub(crate) places: ConnectionPlaces,
+    /// It is only told this.
+    pub(crate) refusal: Option<Rejection>,
+}
+
+/// What a connection holds until its socket is closed.
+#[derive(Debug)]
+pub struct ConnectionPlaces {
+    process: Place,
+    address: Option<AddressPlace>,
+    gauge: GaugeGuard,
+}
+
+impl Listener {
+    /// Reads certificates and keys; binds nothing.
+    pub fn new(index: usize, config: &Config) -> Result<Self, Vec<Problem>> {
+        let listener = config.listeners[index].clone();
+        let path = format!("listener[{index}].tls");
+        let tls = listener
+            .tls
+            .as_ref()
+            .map(|settings| tls::load(settings, &path, &config.locations))
+            .transpose()?;
+        let label = Arc::from(listener.bind.to_string());
+        Ok(Self { index, label, config: listener, tls })
+    }
+
+    /// Opens the socket.
+    pub fn bind(&self) -> io::Result<TcpListener> {
+        let address = self.config.bind;
+        let socket =
+            Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+        socket.set_reuse_address(true)?;
+        socket.set_nonblocking(true)?;
+        socket.bind(&address.into())?;
+        socket.listen(BACKLOG)?;
+        TcpListener::from_std(socket.into())
+    }
+
+    /// Whether what `address` says of others is believed.
+    pub fn trusts(&self, address: IpAddr) -> bool {
+        trusts(&self.config.trusted_proxies, address)
+    }
+
+    /// Accepts until `stop`. Nothing a peer or the operating system does ends the loop.
+    pub async fn run(
+        self: Arc<Self>,
+        socket: TcpListener,
+        gateway: Arc<Gateway>,
+        stop: CancellationToken,
+    ) {
+        let mut pause = FIRST_PAUSE;
+        while let Some(accepted) = stop.run_until_cancelled(socket.accept()).await {
+            match accepted {
+                Ok((tcp, peer)) => {
+                    pause = FIRST_PAUSE;
+                    self.arrive(&gateway, tcp, peer);
+                }
+                // The peer was quicker to leave than we to accept.
+                Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
+                Err(error) => {
+                    // Out of descriptors or memory: accepting again at once would spin.
+                    gateway.telemetry().accept_failed(&self.label, &error);
+                    tokio::time::sleep(pause).await;
+                    pause = (pause * 2).min(LONGEST_PAUSE);
+                }
+            }
+        }
+    }
+
+    fn arrive(self: &Arc<Self>, gateway: &Arc<Gateway>, tcp: TcpStream, peer: SocketAddr) {
+        let at = Instant::now();
+        // An address is held to account here only if it is the client's own.
+        let client = (!self.trusts(peer.ip())).then(|| peer.ip());
+        let Some((places, refusal)) = self.take_places(gateway, client, at) else {
+            gateway.telemetry().connection_dropped(&self.label, peer.ip());
+            return;
+        };
+        // A relay must not wait for more bytes; where it fails, the socket is gone anyway.
+        let _ = tcp.set_nodelay(true);
+        let arrival = Arrival { tcp, peer, at, places, refusal };
+        gateway.tasks().spawn(connection::serve(Arc::clone(gateway), Arc::clone(self), arrival));
+    }
+
+    /// A place for a connection, or one where it is only told why there is none; `None`: not even that.
+    fn take_places(
+        &self,
+        gateway: &Gateway,
+        client: Option<IpAddr>,
+        now: Instant,
+    ) -> Option<(ConnectionPlaces, Option<Rejection>)> {
+        let limits = gateway.connections();
+        let (process, address, refusal) = match limits.regular.take() {
+            None => (limits.refusing.take()?, None, Some(Rejection::Overloaded)),
+            Some(place) => {
+                let admitted = client.map(|client| gateway.addresses().admit(client, now));
+                match admitted.transpose() {
+                    Ok(address) => (place, address, None),
+                    Err(rejection) => (limits.refusing.take()?, None, Some(rejection)),
+                }
+            }
+        };
+        let gauge = gateway.telemetry().metrics.connection(&self.label);
+        Some((ConnectionPlaces { process, address, gauge }, refusal))
+    }
+}
+
+impl ConnectionPlaces {
+    /// Counts the connection for its client's address, which became known only later.
+    pub(crate) fn set_address(&mut self, place: AddressPlace) {
+        self.address = Some(place);
+    }
+}
+
+/// Whether one of the networks holds `address`; a v4-mapped v6 address counts as v4.
+pub(crate) fn trusts(networks: &[IpNet], address: IpAddr) -> bool {
+    let address = address.to_canonical();
+    networks.iter().any(|network| network.contains(&address))
+}
+
+const BACKLOG: i32 = 4096;
+const FIRST_PAUSE: Duration = Duration::from_millis(10);
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);

@@ -1,0 +1,277 @@
+//! The sessions that are open, so that they can be counted, ended and shown. No I/O.
+//!
+//! A session is ended from outside by leaving an [`Order`] in its [`SessionHandle`]; its own task
+//! carries it out. The registry also holds the account of bytes kept for slow readers.
+
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+
+use dashmap::DashMap;
+use futures_util::task::AtomicWaker;
+use tokio::sync::Notify;
+
+use super::id::SessionId;
+use super::traffic::Traffic;
+use crate::ws::settle::{Ending, Silence};
+use crate::ws::violation::Side;
+
+/// All open sessions.
+#[derive(Debug)]
+pub struct Registry {
+    sessions: DashMap<SessionId, Arc<SessionHandle>>,
+    pending: AtomicU64,
+    pending_limit: u64,
+    /// Zero of [`SessionHandle::stalled`].
+    epoch: Instant,
+    is_closing: AtomicBool,
+}
+
+/// What the rest of the process knows of an open session, and where it leaves its orders.
+#[derive(Debug)]
+pub struct SessionHandle {
+    /// The request id.
+    pub id: SessionId,
+    /// Index of the route.
+    pub route: usize,
+    /// The user, where a token named one.
+    pub user: Option<Arc<str>>,
+    /// The client's address.
+    pub client: SocketAddr,
+    /// When the 101 went out.
+    pub opened: Instant,
+    /// Messages and bytes.
+    pub traffic: Traffic,
+    /// Bytes held for slow readers, as counted in [`Registry::pending`].
+    pending: AtomicU64,
+    /// Milliseconds since the registry's epoch at which each side (client, upstream) began to make
+    /// us wait; 0: it does not.
+    stalled: [AtomicU64; 2],
+    has_orders: AtomicBool,
+    orders: Mutex<Vec<Order>>,
+    waker: AtomicWaker,
+}
+
+/// What a session is told from outside.
+#[derive(Debug, Clone)]
+pub enum Order {
+    /// End like this.
+    End(Ending),
+    /// Ping the client now and say whether it lives.
+    Probe(Arc<Probe>),
+}
+
+/// A question to several sessions at once: is your client alive?
+#[derive(Debug)]
+pub struct Probe {
+    unanswered: AtomicU64,
+    /// Told whenever an answer comes.
+    pub answered: Notify,
+}
+
+impl Probe {
+    /// A question to this many sessions.
+    pub fn new(sessions: usize) -> Arc<Self> {
+        Arc::new(Self { unanswered: AtomicU64::new(sessions as u64), answered: Notify::new() })
+    }
+
+    /// One session's client lives, or its session has ended.
+    pub fn answer(&self) {
+        self.unanswered.fetch_sub(1, Ordering::AcqRel);
+        self.answered.notify_waiters();
+    }
+
+    /// Whether all have answered.
+    pub fn is_settled(&self) -> bool {
+        self.unanswered.load(Ordering::Acquire) == 0
+    }
+}
+
+impl SessionHandle {
+    /// A handle for a session that begins now.
+    pub fn new(
+        id: SessionId,
+        route: usize,
+        user: Option<Arc<str>>,
+        client: SocketAddr,
+        opened: Instant,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            id,
+            route,
+            user,
+            client,
+            opened,
+            traffic: Traffic::default(),
+            pending: AtomicU64::new(0),
+            stalled: [AtomicU64::new(0), AtomicU64::new(0)],
+            has_orders: AtomicBool::new(false),
+            orders: Mutex::new(Vec::new()),
+            waker: AtomicWaker::new(),
+        })
+    }
+
+    /// Leaves an order and wakes the session.
+    pub fn order(&self, order: Order) {
+        self.orders.lock().unwrap_or_else(PoisonError::into_inner).push(order);
+        self.has_orders.store(true, Ordering::Release);
+        self.waker.wake();
+    }
+
+    /// The orders left since the last call, oldest first.
+    pub fn take_orders(&self) -> Vec<Order> {
+        if !self.has_orders.swap(false, Ordering::AcqRel) {
+            return Vec::new();
+        }
+        std::mem::take(&mut *self.orders.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Has the task of `waker` polled when an order comes.
+    pub fn wake_on_order(&self, waker: &std::task::Waker) {
+        self.waker.register(waker);
+    }
+
+    /// Bytes held for slow readers.
+    pub fn pending(&self) -> u64 {
+        self.pending.load(Ordering::Relaxed)
+    }
+}
+
+impl Registry {
+    /// An empty registry; `pending_limit` in bytes.
+    pub fn new(pending_limit: u64, now: Instant) -> Self {
+        Self { sessions: DashMap::new(), pending: AtomicU64::new(0), pending_limit, epoch: now, is_closing: AtomicBool::new(false) }
+    }
+
+    /// Lists a session. One that comes while all are being closed is closed as well.
+    pub fn insert(&self, handle: &Arc<SessionHandle>) {
+        self.sessions.insert(handle.id, Arc::clone(handle));
+        if self.is_closing.load(Ordering::Acquire) {
+            handle.order(Order::End(Ending::Drained { retry: 1 }));
+        }
+    }
+
+    /// From now on no session stays open: call before the last [`Self::snapshot`].
+    pub fn close(&self) {
+        self.is_closing.store(true, Ordering::Release);
+    }
+
+    /// Takes a session off the list and its bytes off the account.
+    pub fn remove(&self, handle: &SessionHandle) {
+        self.sessions.remove(&handle.id);
+        self.set_pending(handle, 0);
+    }
+
+    /// Open sessions.
+    pub fn len(&self) -> usize {
+        self.sessions.len()
+    }
+
+    /// Whether no session is open.
+    pub fn is_empty(&self) -> bool {
+        self.sessions.is_empty()
+    }
+
+    /// A session by id.
+    pub fn get(&self, id: SessionId) -> Option<Arc<SessionHandle>> {
+        self.sessions.get(&id).map(|entry| Arc::clone(&entry))
+    }
+
+    /// All open sessions at this moment.
+    pub fn snapshot(&self) -> Vec<Arc<SessionHandle>> {
+        self.sessions.iter().map(|entry| Arc::clone(&entry)).collect()
+    }
+
+    /// Bytes all sessions together hold for slow readers.
+    pub fn pending(&self) -> u64 {
+        self.pending.load(Ordering::Relaxed)
+    }
+
+    /// Notes what a session holds now and for whom. When all together hold too much, the sides that
+    /// have kept us waiting longest are ended, until what is left is within the limit.
+    pub fn account(&self, handle: &SessionHandle, pending: u64, stalled: [Option<Instant>; 2]) {
+        for (slot, since) in handle.stalled.iter().zip(stalled) {
+            slot.store(since.map_or(0, |since| self.millis(since)), Ordering::Relaxed);
+        }
+        self.set_pending(handle, pending);
+        while self.pending() > self.pending_limit {
+            if !self.end_slowest() {
+                return;
+            }
+        }
+    }
+
+    /// Ends the session whose slow side has kept us waiting longest; false when there is none.
+    fn end_slowest(&self) -> bool {
+        let slowest = self
+            .sessions
+            .iter()
+            .filter(|entry| entry.pending() > 0)
+            .filter_map(|entry| {
+                let sides = [Side::Client, Side::Upstream].into_iter().zip(&entry.stalled);
+                sides
+                    .map(|(side, since)| (since.load(Ordering::Relaxed), side))
+                    .filter(|(since, _)| *since > 0)
+                    .min_by_key(|(since, _)| *since)
+                    .map(|(since, side)| (since, side, Arc::clone(&entry)))
+            })
+            .min_by_key(|(since, _, _)| *since);
+        let Some((_, side, handle)) = slowest else { return false };
+        // Its bytes are as good as gone: whoever comes next must not end a second one for them.
+        self.set_pending(&handle, 0);
+        handle.order(Order::End(match side {
+            Side::Client => Ending::SlowConsumer,
+            Side::Upstream => Ending::UpstreamStalled(Silence::WriteStall),
+        }));
+        true
+    }
+
+    fn set_pending(&self, handle: &SessionHandle, pending: u64) {
+        let before = handle.pending.swap(pending, Ordering::AcqRel);
+        if pending >= before {
+            self.pending.fetch_add(pending - before, Ordering::AcqRel);
+        } else {
+            self.pending.fetch_sub(before - pending, Ordering::AcqRel);
+        }
+    }
+
+    fn millis(&self, at: Instant) -> u64 {
+        let since = at.saturating_duration_since(self.epoch).as_millis();
+        u64::try_from(since).unwrap_or(u64::MAX).saturating_add(1)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn handle(id: u64) -> Arc<SessionHandle> {
+        let client = SocketAddr::from(([127, 0, 0, 1], 1));
+        SessionHandle::new(SessionId::new(id), 0, None, client, Instant::now())
+    }
+
+    #[test]
+    fn the_side_that_waits_longest_is_ended_when_memory_is_short() {
+        let start = Instant::now();
+        let registry = Registry::new(100, start);
+        let [old, young, fast] = [handle(1), handle(2), handle(3)];
+        for session in [&old, &young, &fast] {
+            registry.insert(session);
+        }
+        let at = |seconds| Some(start + Duration::from_secs(seconds));
+        registry.account(&old, 60, [None, at(1)]);
+        registry.account(&young, 40, [at(2), None]);
+        assert!(old.take_orders().is_empty());
+        registry.account(&fast, 30, [None, None]);
+        assert!(matches!(old.take_orders()[..], [Order::End(Ending::UpstreamStalled(_))]));
+        assert!(young.take_orders().is_empty());
+        assert_eq!(registry.pending(), 70);
+        for session in [&old, &young, &fast] {
+            registry.remove(session);
+        }
+        assert_eq!((registry.pending(), registry.len()), (0, 0));
+    }
+}

@@ -1,0 +1,268 @@
+//! What happens in the gateway, one call per event: metrics and log together.
+//!
+//! Levels: a peer's fault is `debug`, an operator's problem `warn`, a fault of the gateway `error`,
+//! a change of the gateway's own state `info`. The outcome of each connection is its access-log
+//! line, not an event beside it. Errors are shown with `Display`; the output escapes them.
+
+use std::fmt::Display;
+use std::net::IpAddr;
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+
+use super::labels::{
+    ConnectFailure, EndpointHealth, EvictionReason, LimitAction,
+    ReloadResult, StrippedExtension,
+};
+use super::metrics::unix_now;
+use super::throttle::Throttle;
+use super::{Telemetry, access_log, logging};
+use crate::config::Problem;
+use crate::session::id::SessionId;
+use crate::session::label::Label;
+use crate::session::record::{Outcome, SessionRecord, Steps};
+use crate::session::termination::By;
+use crate::ws::violation::{Side, Violation};
+
+/// For faults that come as often as clients do while they last.
+#[derive(Debug)]
+pub(super) struct Throttles {
+    accept: Throttle,
+    /// By upstream: one that is down must not hide another.
+    connect: Vec<Throttle>,
+}
+
+impl Throttles {
+    pub(super) fn new(upstreams: usize) -> Self {
+        let connect = std::iter::repeat_with(Throttle::default).take(upstreams).collect();
+        Self { accept: Throttle::default(), connect }
+    }
+}
+
+/// From accept to the 101.
+impl Telemetry {
+    /// A connection was closed right after accept: everything, the reserve for refusals too, is used.
+    pub fn connection_dropped(&self, listener: &str, client: IpAddr) {
+        self.metrics.handshakes(None).dropped.inc();
+        tracing::debug!(listener, %client, "connection dropped: no place is left, even to refuse it");
+    }
+
+    /// The listener could not accept; `error` is usually a lack of file descriptors.
+    pub fn accept_failed(&self, listener: &str, error: &dyn Display) {
+        self.metrics.accept_failed(listener);
+        if let Some(suppressed) = self.throttles.accept.pass(Instant::now()) {
+            tracing::warn!(listener, %error, suppressed, "a connection could not be accepted");
+        }
+    }
+
+    /// A client offered an extension, and it was removed from the request upstream.
+    pub fn extension_stripped(&self, name: &str) {
+        let extension = StrippedExtension::of(name).as_str();
+        self.metrics.families.extensions_stripped.with_label_values(&[extension]).inc();
+    }
+
+    /// An attempt to connect to an endpoint failed.
+    pub fn connect_failed(
+        &self,
+        upstream: usize,
+        endpoint: usize,
+        reason: ConnectFailure,
+        error: &dyn Display,
+    ) {
+        let Some(metrics) = self.metrics.upstream(upstream) else { return };
+        metrics.connect_failed(reason);
+        let throttle = self.throttles.connect.get(upstream);
+        if let Some(suppressed) = throttle.and_then(|throttle| throttle.pass(Instant::now())) {
+            let endpoint = metrics.endpoints.get(endpoint).map(|e| e.label.as_str());
+            tracing::warn!(
+                upstream = metrics.name, endpoint, reason = reason.as_str(), %error, suppressed,
+                "an endpoint could not be connected to"
+            );
+        }
+    }
+
+    /// A handshake was accepted: the upstream answered 101, the client is told so.
+    pub fn handshake_accepted(&self, route: usize, steps: &Steps) {
+        self.metrics.handshakes(Some(route)).accepted(steps);
+    }
+
+    /// The accepted handshake was that of a user whose last session ended less than 60 s ago.
+    pub fn user_reconnected(&self, route: usize) {
+        if let Some(metrics) = self.metrics.route(Some(route)) {
+            metrics.reconnects.inc();
+        }
+    }
+
+    /// Session `evicted` ends so that session `by` can have its place.
+    pub fn user_evicted(&self, reason: EvictionReason, evicted: SessionId, by: SessionId) {
+        self.metrics.families.evictions.with_label_values(&[reason.as_str()]).inc();
+        tracing::debug!(reason = reason.as_str(), id = %evicted, %by, "session evicted");
+    }
+}
+
+/// During a session.
+impl Telemetry {
+    /// A peer broke RFC 6455 or a limit on messages.
+    pub fn violation_seen(&self, peer: Side, violation: Violation, id: SessionId) {
+        let labels = [peer.as_str(), violation.kind()];
+        self.metrics.families.protocol_errors.with_label_values(&labels).inc();
+        tracing::debug!(peer = peer.as_str(), %violation, %id, "protocol violated");
+    }
+
+    /// A client exceeded its message rate. Once per pause, not per frame.
+    pub fn messages_limited(&self, action: LimitAction, id: SessionId) {
+        self.metrics.families.messages_limited.with_label_values(&[action.as_str()]).inc();
+        tracing::debug!(action = action.as_str(), %id, "message rate exceeded");
+    }
+
+    /// The gateway's ping was answered after `rtt`.
+    pub fn pong_received(&self, leg: Side, rtt: Duration) {
+        if let Some(histogram) = self.metrics.ping_rtt(leg) {
+            histogram.observe(rtt.as_secs_f64());
+        }
+    }
+
+    /// The gateway's ping was not answered in time.
+    pub fn pong_missed(&self, leg: Side, id: SessionId) {
+        self.metrics.families.pong_timeouts.with_label_values(&[leg.as_str()]).inc();
+        tracing::debug!(leg = leg.as_str(), %id, "ping not answered in time");
+    }
+}
+
+/// At the end.
+impl Telemetry {
+    /// A connection is over: all that is counted of its end, and its access-log line. Call it
+    /// exactly once for each record, with the index of its route; traffic goes through
+    /// [`super::metrics::Metrics::add_traffic`], which live sessions use too.
+    pub fn connection_recorded(&self, record: &SessionRecord, route: Option<usize>) {
+        let handshakes = self.metrics.handshakes(route);
+        let codes = &self.metrics.close_codes;
+        match record.outcome {
+            Outcome::Ended(label) => {
+                handshakes.ended(label, record.phase);
+                handshakes.closed(record.client_close, record.by, codes);
+                if let Some(route) = self.metrics.route(route) {
+                    route.session_ended(record);
+                }
+            }
+            Outcome::Refused(refused) => {
+                handshakes.refused(refused.label, &record.steps);
+                if refused.status == SWITCHING_PROTOCOLS {
+                    handshakes.closed(record.client_close, record.by, codes);
+                }
+            }
+            // No row of the tables of refusals and endings: the phase tells them from sessions.
+            Outcome::Abandoned | Outcome::NoRequest(_) => {
+                handshakes.ended(label_before_an_answer(record.by), record.phase);
+            }
+        }
+        if let Some(format) = self.access {
+            let line = access_log::line(record, format, Timestamp::now());
+            tracing::info!(target: logging::ACCESS, "{line}");
+        }
+    }
+
+    /// Something happened that the code rules out; `what` is a constant sentence.
+    pub fn fault_seen(&self, what: &'static str, error: &dyn Display) {
+        tracing::error!(fault = what, %error, "internal error");
+    }
+}
+
+/// Of the gateway itself.
+impl Telemetry {
+    /// A listener takes connections.
+    pub fn listener_opened(&self, listener: &str) {
+        tracing::info!(listener, "listening");
+    }
+
+    /// A health check changed its mind on an endpoint.
+    pub fn endpoint_health_changed(
+        &self,
+        upstream: usize,
+        endpoint: usize,
+        health: EndpointHealth,
+        error: Option<&dyn Display>,
+    ) {
+        let Some(group) = self.metrics.upstream(upstream) else { return };
+        let Some(metrics) = group.endpoints.get(endpoint) else { return };
+        let (upstream, endpoint) = (group.name.as_str(), metrics.label.as_str());
+        match health {
+            EndpointHealth::Healthy => {
+                metrics.healthy.set(1);
+                tracing::info!(upstream, endpoint, "endpoint is healthy again");
+            }
+            EndpointHealth::Unhealthy => {
+                metrics.healthy.set(0);
+                let error = error.map(tracing::field::display);
+                tracing::warn!(upstream, endpoint, error, "endpoint is unhealthy");
+            }
+        }
+    }
+
+    /// These certificates are served from now on: name and end of validity in seconds since 1970.
+    pub fn certificates_loaded<'a>(&self, certificates: impl IntoIterator<Item = (&'a str, i64)>) {
+        let family = &self.metrics.families.certificate_not_after;
+        // A certificate that is no longer served must not go on warning of its end.
+        family.reset();
+        for (name, not_after) in certificates {
+            family.with_label_values(&[name]).set(not_after);
+            if not_after <= unix_now() {
+                tracing::warn!(name, "a served certificate has expired");
+            }
+        }
+    }
+
+    /// A new configuration is in force.
+    pub fn config_reloaded(&self) {
+        let families = &self.metrics.families;
+        families.config_reloads.with_label_values(&[ReloadResult::Success.as_str()]).inc();
+        families.config_last_reload_successful.set(1);
+        families.config_last_reload_success.set(unix_now());
+        tracing::info!("configuration reloaded");
+    }
+
+    /// A new configuration is unusable; the old one stays in force.
+    pub fn config_reload_failed(&self, problems: &[Problem]) {
+        let families = &self.metrics.families;
+        families.config_reloads.with_label_values(&[ReloadResult::Failure.as_str()]).inc();
+        families.config_last_reload_successful.set(0);
+        for problem in problems {
+            let (path, line) = (problem.path.as_str(), problem.line);
+            tracing::warn!(path, line, error = problem.message, "problem in the configuration");
+        }
+        tracing::warn!(problems = problems.len(), "configuration not reloaded, nothing changed");
+    }
+
+    /// The gateway begins to go down with so many sessions open.
+    pub fn drain_started(&self, sessions: usize, window: Duration) {
+        self.metrics.families.draining.set(1);
+        let window = window.as_secs_f64();
+        tracing::info!(sessions, window_seconds = window, "drain started");
+    }
+
+    /// The drain is over; so many sessions had to be aborted.
+    pub fn drain_finished(&self, aborted: usize) {
+        if aborted == 0 {
+            tracing::info!("drain finished, every session was closed");
+        } else {
+            tracing::warn!(aborted, "drain finished, sessions that would not end were aborted");
+        }
+    }
+}
+
+/// The word in `endings_total` for a connection that ended before its handshake was answered.
+fn label_before_an_answer(by: By) -> Label {
+    match by {
+        By::Client => Label::ClientLost,
+        // The gateway only gives up on a client that says nothing.
+        By::Gateway => Label::ClientTimeout,
+        By::Upstream => Label::UpstreamLost,
+        By::Admin => Label::Kicked,
+    }
+}
+
+/// Status of a refusal that was told by Close.
+const SWITCHING_PROTOCOLS: u16 = 101;
+
+#[cfg(test)]
+mod tests;

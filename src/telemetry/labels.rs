@@ -1,0 +1,193 @@
+//! Metric labels that are born in telemetry: closed sets, each with its words. Pure.
+//!
+//! Labels that the rest of the gateway speaks of too (`Label`, `By`, `Phase`, `Direction`) live in
+//! [`crate::session`].
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use crate::config::Config;
+use crate::session::record::{CloseStatus, Steps};
+
+macro_rules! closed_set {
+    ($(#[$doc:meta])* $name:ident { $($(#[$variant_doc:meta])* $variant:ident = $text:literal,)* }) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        pub enum $name { $($(#[$variant_doc])* $variant,)* }
+
+        impl $name {
+            /// Every value, in order of declaration.
+            pub const ALL: &'static [Self] = &[$(Self::$variant,)*];
+
+            /// The word in metrics and logs.
+            pub const fn as_str(self) -> &'static str {
+                match self { $(Self::$variant => $text,)* }
+            }
+        }
+    };
+}
+
+closed_set! {
+    /// Why a connection to an endpoint could not be opened; the `reason` label.
+    ConnectFailure {
+        /// The endpoint refused it.
+        Refused = "refused",
+        /// The endpoint reset it.
+        Reset = "reset",
+        /// It took longer than `connect_timeout`.
+        Timeout = "timeout",
+        /// The name could not be resolved.
+        Dns = "dns",
+        /// The TLS handshake failed.
+        Tls = "tls",
+        /// Anything else, such as no route to the host.
+        Other = "other",
+    }
+}
+
+closed_set! {
+    /// What was done to a client that sends too fast; the `action` label.
+    LimitAction {
+        /// Its socket was not read for a while.
+        Pause = "pause",
+        /// Its session was ended.
+        Close = "close",
+    }
+}
+
+closed_set! {
+    /// Why a session was ended in favour of another; the `reason` label.
+    EvictionReason {
+        /// Its user had all sessions allowed.
+        UserLimit = "user_limit",
+    }
+}
+
+closed_set! {
+    /// An extension that a client offered and the gateway removed; the `extension` label.
+    StrippedExtension {
+        /// RFC 7692.
+        PermessageDeflate = "permessage-deflate",
+        /// Any other.
+        Other = "other",
+    }
+}
+
+closed_set! {
+    /// How a reload of the configuration went; the `result` label.
+    ReloadResult {
+        /// The new one is in force.
+        Success = "success",
+        /// The old one stays in force.
+        Failure = "failure",
+    }
+}
+
+closed_set! {
+    /// What a probe says of an endpoint.
+    EndpointHealth {
+        /// It takes connections; also the state before the first probe.
+        Healthy = "healthy",
+        /// It failed as many probes in a row as `health.fall`.
+        Unhealthy = "unhealthy",
+    }
+}
+
+closed_set! {
+    /// A timed part of the handshake; the `stage` label.
+    Stage {
+        /// TLS with the client.
+        Tls = "tls",
+        /// Parsing, routing, origin, token, authorisation, limits.
+        Admission = "admission",
+        /// Name resolution, TCP and TLS with the endpoint.
+        UpstreamConnect = "upstream_connect",
+        /// From the upgrade request upstream to its answer.
+        UpstreamHandshake = "upstream_handshake",
+        /// All of these together, for accepted handshakes.
+        Total = "total",
+    }
+}
+
+impl StrippedExtension {
+    /// The label for an extension's name (without parameters) as a client sent it.
+    pub fn of(name: &str) -> Self {
+        if name.trim().eq_ignore_ascii_case("permessage-deflate") {
+            Self::PermessageDeflate
+        } else {
+            Self::Other
+        }
+    }
+}
+
+impl ConnectFailure {
+    /// The reason behind an I/O error of connecting.
+    pub fn of(error: &std::io::Error) -> Self {
+        use std::io::ErrorKind;
+        match error.kind() {
+            ErrorKind::ConnectionRefused => Self::Refused,
+            ErrorKind::ConnectionReset
+            | ErrorKind::ConnectionAborted
+            | ErrorKind::BrokenPipe
+            | ErrorKind::UnexpectedEof => Self::Reset,
+            ErrorKind::TimedOut => Self::Timeout,
+            _ => Self::Other,
+        }
+    }
+}
+
+impl Stage {
+    /// What `steps` says of this stage. The total leaves out the time before the request head was
+    /// there: a browser opens connections ahead of need, and that silence is nobody's latency.
+    pub fn duration(self, steps: &Steps) -> Option<Duration> {
+        match self {
+            Self::Tls => steps.tls,
+            Self::Admission => steps.admission,
+            Self::UpstreamConnect => steps.upstream_connect,
+            Self::UpstreamHandshake => steps.upstream_handshake,
+            Self::Total => {
+                let parts =
+                    [steps.tls, steps.admission, steps.upstream_connect, steps.upstream_handshake];
+                Some(parts.into_iter().flatten().sum())
+            }
+        }
+    }
+}
+
+/// The closed set of `code` labels: what RFC 6455 and IANA name, and what is configured.
+#[derive(Debug, Clone)]
+pub struct CloseCodeLabels(BTreeMap<u16, String>);
+
+impl CloseCodeLabels {
+    /// The set for a configuration.
+    pub fn new(config: &Config) -> Self {
+        let overrides = &config.close_codes;
+        let by_subprotocol = overrides.by_subprotocol.values().flat_map(|codes| codes.values());
+        let configured = overrides.by_label.values().chain(by_subprotocol).copied();
+        // 1004, 1005 and 1006 are never on the wire (RFC 6455 section 7.4.1).
+        let registered = (1000..=1014).filter(|code| !matches!(code, 1004..=1006));
+        let codes = registered
+            .chain(DEFAULT_CODES)
+            .chain([config.drain.code])
+            .chain(configured)
+            .map(|code| (code, code.to_string()));
+        Self(codes.collect())
+    }
+
+    /// The label of what was exchanged; whatever is not in the set is `other`.
+    pub fn label(&self, close: CloseStatus) -> &str {
+        match close {
+            CloseStatus::None => "none",
+            CloseStatus::Empty => "empty",
+            CloseStatus::Code(code) => self.0.get(&code).map_or("other", String::as_str),
+        }
+    }
+
+    /// How many labels there are.
+    pub fn count(&self) -> usize {
+        self.0.len() + 3
+    }
+}
+
+/// Private codes the gateway sends by itself.
+const DEFAULT_CODES: [u16; 6] = [4401, 4403, 4404, 4408, 4409, 4429];

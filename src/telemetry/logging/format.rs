@@ -1,0 +1,213 @@
+//! How a diagnostic line looks, as text and as JSON. Knows tracing's types, does no I/O.
+//!
+//! Text: `2026-11-21T07:41:02.123Z WARN  framegate::…: sentence key=value`; every value and sentence is
+//! escaped, wherever it came from. JSON: one object with `time`, `level`, `type` = `log`, `target`,
+//! `message`, the event's fields, and `spans` where there are any.
+
+use std::fmt::{self, Debug, Write};
+
+use jiff::Timestamp;
+use serde_json::{Map, Value};
+use tracing::field::{Field, Visit};
+use tracing::{Event, Level, Subscriber};
+use tracing_subscriber::field::RecordFields;
+use tracing_subscriber::fmt::format::Writer;
+use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields, FormattedFields};
+use tracing_subscriber::registry::LookupSpan;
+
+use super::ACCESS;
+use crate::config::LogFormat;
+use crate::telemetry::access_log::time;
+use crate::telemetry::escape::{escape, quote};
+
+/// Formats events.
+#[derive(Debug)]
+pub(super) struct Lines {
+    pub(super) format: LogFormat,
+    pub(super) colour: Colour,
+}
+
+/// Whether levels are coloured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Colour {
+    /// On a terminal.
+    Ansi,
+    /// Everywhere else.
+    None,
+}
+
+/// Formats the fields of spans, kept until the events inside need them.
+#[derive(Debug)]
+pub(super) struct SpanFields(pub(super) LogFormat);
+
+impl<S> FormatEvent<S, SpanFields> for Lines
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+{
+    fn format_event(
+        &self,
+        context: &FmtContext<'_, S, SpanFields>,
+        mut writer: Writer<'_>,
+        event: &Event<'_>,
+    ) -> fmt::Result {
+        let mut fields = Fields::default();
+        event.record(&mut fields);
+        if event.metadata().target() == ACCESS {
+            return writeln!(writer, "{}", fields.message);
+        }
+        let mut spans = Vec::new();
+        for span in context.event_scope().into_iter().flat_map(|scope| scope.from_root()) {
+            let extensions = span.extensions();
+            let shown = extensions.get::<FormattedFields<SpanFields>>();
+            spans.push((span.name(), shown.map_or_else(String::new, |f| f.fields.clone())));
+        }
+        match self.format {
+            LogFormat::Text => self.text(&mut writer, event, &fields, &spans),
+            LogFormat::Json => json(&mut writer, event, fields, &spans),
+        }
+    }
+}
+
+impl Lines {
+    fn text(
+        &self,
+        writer: &mut Writer<'_>,
+        event: &Event<'_>,
+        fields: &Fields,
+        spans: &[(&'static str, String)],
+    ) -> fmt::Result {
+        let level = event.metadata().level();
+        let (on, off) = match self.colour {
+            Colour::Ansi => (colour(*level), "\x1b[0m"),
+            Colour::None => ("", ""),
+        };
+        write!(writer, "{} {on}{level:<5}{off} ", time(Timestamp::now()))?;
+        write!(writer, "{}: {}", event.metadata().target(), escape(&fields.message))?;
+        write!(writer, "{}", AsText(&fields.values))?;
+        for (_, fields) in spans {
+            write!(writer, "{fields}")?;
+        }
+        writeln!(writer)
+    }
+}
+
+fn json(
+    writer: &mut Writer<'_>,
+    event: &Event<'_>,
+    fields: Fields,
+    spans: &[(&'static str, String)],
+) -> fmt::Result {
+    let text = |text: &str| Value::from(text);
+    let mut members = vec![
+        ("time".to_owned(), text(&time(Timestamp::now()))),
+        ("level".to_owned(), text(event.metadata().level().as_str())),
+        ("type".to_owned(), text("log")),
+        ("target".to_owned(), text(event.metadata().target())),
+        ("message".to_owned(), Value::from(fields.message)),
+    ];
+    let own = members.len();
+    for (name, value) in fields.values {
+        // A library's field may be called as one of ours; an object has each name once.
+        let taken = members.iter().take(own).any(|(of, _)| of == name) || name == "spans";
+        let name = if taken { format!("field_{name}") } else { name.to_owned() };
+        members.push((name, value));
+    }
+    if !spans.is_empty() {
+        members.push(("spans".to_owned(), spans.iter().map(span_object).collect()));
+    }
+    // Written member by member: a map would sort them, and `time` would not come first.
+    for (index, (name, value)) in members.iter().enumerate() {
+        let before = if index == 0 { '{' } else { ',' };
+        write!(writer, "{before}{}:{value}", text(name))?;
+    }
+    writeln!(writer, "}}")
+}
+
+/// A span's name and its fields, which are kept as objects one after the other.
+fn span_object((name, fields): &(&'static str, String)) -> Value {
+    let mut object = Map::from_iter([("name".to_owned(), Value::from(*name))]);
+    let parts = serde_json::Deserializer::from_str(fields).into_iter::<Map<String, Value>>();
+    object.extend(parts.flatten().flatten());
+    Value::Object(object)
+}
+
+impl<'w> FormatFields<'w> for SpanFields {
+    fn format_fields<R: RecordFields>(&self, mut writer: Writer<'w>, fields: R) -> fmt::Result {
+        let mut collected = Fields::default();
+        fields.record(&mut collected);
+        match self.0 {
+            LogFormat::Text => write!(writer, "{}", AsText(&collected.values)),
+            LogFormat::Json => {
+                let values = collected.values.into_iter();
+                let object: Map<_, _> = values.map(|(name, v)| (name.to_owned(), v)).collect();
+                write!(writer, "{}", Value::Object(object))
+            }
+        }
+    }
+}
+
+/// Values in the order they were recorded.
+#[derive(Debug, Default)]
+struct Fields {
+    message: String,
+    values: Vec<(&'static str, Value)>,
+}
+
+impl Visit for Fields {
+    fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
+        if field.name() == "message" {
+            let _ = write!(self.message, "{value:?}");
+        } else {
+            self.values.push((field.name(), Value::from(format!("{value:?}"))));
+        }
+    }
+
+    fn record_str(&mut self, field: &Field, value: &str) {
+        if field.name() == "message" {
+            self.message.push_str(value);
+        } else {
+            self.values.push((field.name(), Value::from(value)));
+        }
+    }
+
+    fn record_u64(&mut self, field: &Field, value: u64) {
+        self.values.push((field.name(), Value::from(value)));
+    }
+
+    fn record_i64(&mut self, field: &Field, value: i64) {
+        self.values.push((field.name(), Value::from(value)));
+    }
+
+    fn record_f64(&mut self, field: &Field, value: f64) {
+        self.values.push((field.name(), Value::from(value)));
+    }
+
+    fn record_bool(&mut self, field: &Field, value: bool) {
+        self.values.push((field.name(), Value::from(value)));
+    }
+}
+
+/// ` key=value` for each.
+struct AsText<'a>(&'a [(&'static str, Value)]);
+
+impl fmt::Display for AsText<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (name, value) in self.0 {
+            match value {
+                Value::String(text) => write!(f, " {name}={}", quote(text))?,
+                other => write!(f, " {name}={other}")?,
+            }
+        }
+        Ok(())
+    }
+}
+
+fn colour(level: Level) -> &'static str {
+    match level {
+        Level::ERROR => "\x1b[31m",
+        Level::WARN => "\x1b[33m",
+        Level::INFO => "\x1b[32m",
+        Level::DEBUG => "\x1b[34m",
+        Level::TRACE => "\x1b[35m",
+    }
+}

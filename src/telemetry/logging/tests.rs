@@ -1,0 +1,118 @@
+//! What events become, and which ones are let through.
+
+use std::io::{self, Write};
+use std::sync::{Arc, Mutex};
+
+use super::*;
+use crate::config::LogFormat;
+
+#[derive(Clone, Default)]
+struct Captured(Arc<Mutex<Vec<u8>>>);
+
+impl Write for Captured {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// What `say` logs, line by line, each without its time.
+fn logged(log: &Log, colour: Colour, say: impl FnOnce()) -> Vec<String> {
+    let captured = Captured::default();
+    let writer = captured.clone();
+    let subscriber = subscriber(log, colour, move || writer.clone());
+    tracing::subscriber::with_default(subscriber, say);
+    let bytes = captured.0.lock().unwrap().clone();
+    String::from_utf8(bytes).unwrap().lines().map(without_time).collect()
+}
+
+fn without_time(line: &str) -> String {
+    line.split_whitespace()
+        .next()
+        .filter(|first| first.parse::<jiff::Timestamp>().is_ok())
+        .and_then(|time| line.strip_prefix(time))
+        .unwrap_or(line)
+        .trim_start()
+        .to_owned()
+}
+
+fn text(level: LogLevel) -> Log {
+    Log { format: LogFormat::Text, level, access: true }
+}
+
+fn json() -> Log {
+    Log { format: LogFormat::Json, ..text(LogLevel::Info) }
+}
+
+#[test]
+fn text_lines_are_escaped_whoever_wrote_the_value() {
+    let lines = logged(&text(LogLevel::Info), Colour::None, || {
+        tracing::warn!(path = "/a\nb", error = %"no\u{202e}pe", count = 3, "it went \u{1b}[31mwrong");
+    });
+    assert_eq!(
+        lines,
+        [
+            r#"WARN  framegate::telemetry::logging::tests: it went \u{1b}[31mwrong path="/a\nb" error=no\u{202e}pe count=3"#
+        ]
+    );
+}
+
+#[test]
+fn only_a_terminal_gets_colours() {
+    let say = || tracing::error!("x");
+    assert_eq!(
+        logged(&text(LogLevel::Info), Colour::Ansi, say),
+        ["\u{1b}[31mERROR\u{1b}[0m framegate::telemetry::logging::tests: x"]
+    );
+}
+
+#[test]
+fn json_lines_are_objects_with_fixed_and_own_members() {
+    let lines = logged(&json(), Colour::None, || {
+        let span = tracing::info_span!("session", id = "ab", route = tracing::field::Empty);
+        span.record("route", "/a");
+        let _inside = span.enter();
+        tracing::info!(path = "/a\n\"", level = 7, ok = true, "it is {}", "so");
+    });
+    let [line] = lines.as_slice() else { panic!("{lines:?}") };
+    assert!(line.starts_with(r#"{"time":""#), "{line}");
+    let mut object: serde_json::Value = serde_json::from_str(line).unwrap();
+    let time = object.as_object_mut().unwrap().remove("time").unwrap();
+    assert!(time.as_str().unwrap().parse::<jiff::Timestamp>().is_ok());
+    assert_eq!(
+        object,
+        serde_json::json!({
+            "level": "INFO", "type": "log", "target": "framegate::telemetry::logging::tests",
+            "message": "it is so", "path": "/a\n\"", "field_level": 7, "ok": true,
+            "spans": [{ "name": "session", "id": "ab", "route": "/a" }],
+        })
+    );
+}
+
+#[test]
+fn access_lines_pass_as_they_are_in_both_forms_and_at_any_level() {
+    let line = r#"{"type":"access","path":"/\\u202e"}"#;
+    for log in [text(LogLevel::Error), json()] {
+        assert_eq!(logged(&log, Colour::None, || tracing::info!(target: ACCESS, "{line}")), [line]);
+        let off = Log { access: false, ..log };
+        assert!(logged(&off, Colour::None, || tracing::info!(target: ACCESS, "{line}")).is_empty());
+    }
+}
+
+#[test]
+fn the_level_is_the_gateways_and_libraries_only_warn() {
+    let say = || {
+        tracing::trace!(target: "framegate::relay", "own");
+        tracing::info!(target: "hyper::proto", "library");
+        tracing::warn!(target: "rustls", "library");
+    };
+    assert_eq!(
+        logged(&text(LogLevel::Trace), Colour::None, say),
+        ["TRACE framegate::relay: own", "WARN  rustls: library"]
+    );
+    assert!(logged(&text(LogLevel::Error), Colour::None, say).is_empty());
+}

@@ -1,0 +1,225 @@
+//! The gateway's metrics: handles by route, upstream and listener, gauges as guards, the scrape.
+//!
+//! Every `Metrics` has its own registry. Indices are those of [`Config`]; an index out of range
+//! counts nowhere, it never panics.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+use std::time::SystemTime;
+
+use prometheus::{Encoder, Histogram, IntCounter, IntGauge, Registry, TextEncoder};
+
+use super::families::Families;
+use super::labels::{
+    CloseCodeLabels, EvictionReason, LimitAction, ReloadResult,
+    StrippedExtension,
+};
+use super::logging;
+use super::route_metrics::{HandshakeMetrics, RouteMetrics};
+use super::upstream_metrics::{EndpointMetrics, UpstreamMetrics};
+use crate::config::Config;
+use crate::session::traffic::TrafficCounts;
+use crate::ws::violation::{Side, Violation};
+
+/// All metrics of one gateway.
+#[derive(Debug)]
+pub struct Metrics {
+    registry: Registry,
+    pub(super) families: Families,
+    routes: Vec<RouteMetrics>,
+    /// `route="none"`.
+    no_route: HandshakeMetrics,
+    upstreams: Vec<UpstreamMetrics>,
+    listeners: HashMap<String, ListenerMetrics>,
+    ping_rtt: [(Side, Histogram); 2],
+    pub(super) close_codes: CloseCodeLabels,
+    /// How many dropped log lines are already counted; held while a scrape is made.
+    lines_reported: Mutex<u64>,
+}
+
+/// What a scrape answers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Scrape {
+    /// Content-Type.
+    pub content_type: &'static str,
+    /// Text exposition format 0.0.4.
+    pub body: Vec<u8>,
+}
+
+/// One more in a gauge for as long as it lives.
+#[derive(Debug)]
+#[must_use = "the gauge goes down again when the guard is dropped"]
+pub struct GaugeGuard(Option<IntGauge>);
+
+#[derive(Debug)]
+struct ListenerMetrics {
+    connections: IntGauge,
+    accept_errors: IntCounter,
+}
+
+impl Metrics {
+    /// Registers all families and exports zeros for label sets known from `config`.
+    pub fn new(config: &Config) -> Self {
+        let registry = Registry::new();
+        let families = Families::register(&registry);
+        export_zeros(&families);
+        set_constants(&families, config);
+        let listener = |listener: &crate::config::Listener| {
+            let name = listener.bind.to_string();
+            let metrics = ListenerMetrics {
+                connections: families.connections.with_label_values(&[&name]),
+                accept_errors: families.accept_errors.with_label_values(&[&name]),
+            };
+            (name, metrics)
+        };
+        Self {
+            listeners: config.listeners.iter().map(listener).collect(),
+            routes: config.routes.iter().map(|r| RouteMetrics::new(&families, &r.label)).collect(),
+            no_route: HandshakeMetrics::new(&families, "none"),
+            upstreams: config
+                .upstreams
+                .iter()
+                .map(|u| UpstreamMetrics::new(&families, u))
+                .collect(),
+            ping_rtt: [Side::Client, Side::Upstream]
+                .map(|leg| (leg, families.ping_rtt.with_label_values(&[leg.as_str()]))),
+            close_codes: CloseCodeLabels::new(config),
+            lines_reported: Mutex::new(0),
+            registry,
+            families,
+        }
+    }
+
+    /// Counts a client connection of the listener with this `bind` as open.
+    pub fn connection(&self, listener: &str) -> GaugeGuard {
+        GaugeGuard::new(self.listeners.get(listener).map(|metrics| &metrics.connections))
+    }
+
+    /// Counts a session of a route as active.
+    pub fn session(&self, route: usize) -> GaugeGuard {
+        GaugeGuard::new(self.routes.get(route).map(|metrics| &metrics.sessions_active))
+    }
+
+    /// Counts a session as relayed to an endpoint.
+    pub fn endpoint_session(&self, upstream: usize, endpoint: usize) -> GaugeGuard {
+        GaugeGuard::new(self.endpoint(upstream, endpoint).map(|metrics| &metrics.sessions))
+    }
+
+    /// Adds messages and bytes that were not reported yet.
+    pub fn add_traffic(&self, route: usize, delta: &TrafficCounts) {
+        if let Some(metrics) = self.routes.get(route) {
+            metrics.add_traffic(delta);
+        }
+    }
+
+    /// Sets the bytes that all sessions together hold for slow readers.
+    pub fn set_pending_bytes(&self, bytes: u64) {
+        self.families.pending_bytes.set(i64::try_from(bytes).unwrap_or(i64::MAX));
+    }
+
+    /// Sets how many client connections are allowed.
+    pub fn set_limit_connections(&self, limit: usize) {
+        self.families.limit_connections.set(i64::try_from(limit).unwrap_or(i64::MAX));
+    }
+
+    /// The text exposition. `flush` is called first, to add what live sessions have not reported.
+    pub fn render(&self, flush: impl FnOnce(&Self)) -> Scrape {
+        flush(self);
+        // Held to the end: of two scrapes at once only one may count the dropped lines.
+        let mut reported = self.lines_reported.lock().unwrap_or_else(PoisonError::into_inner);
+        let dropped = logging::lines_dropped();
+        self.families.log_lines_dropped.inc_by(dropped.saturating_sub(*reported));
+        *reported = dropped;
+        let mut body = Vec::new();
+        if let Err(error) = TextEncoder::new().encode(&self.registry.gather(), &mut body) {
+            tracing::error!(%error, "the metrics could not be written in full");
+        }
+        Scrape { content_type: "text/plain; version=0.0.4; charset=utf-8", body }
+    }
+
+    /// Metrics of a route's handshakes; without route (or an unknown one) those of `none`.
+    pub(super) fn handshakes(&self, route: Option<usize>) -> &HandshakeMetrics {
+        self.route(route).map_or(&self.no_route, |metrics| &metrics.handshakes)
+    }
+
+    pub(super) fn route(&self, route: Option<usize>) -> Option<&RouteMetrics> {
+        self.routes.get(route?)
+    }
+
+    pub(super) fn upstream(&self, upstream: usize) -> Option<&UpstreamMetrics> {
+        self.upstreams.get(upstream)
+    }
+
+    pub(super) fn endpoint(&self, upstream: usize, endpoint: usize) -> Option<&EndpointMetrics> {
+        self.upstream(upstream)?.endpoints.get(endpoint)
+    }
+
+    pub(super) fn accept_failed(&self, listener: &str) {
+        if let Some(metrics) = self.listeners.get(listener) {
+            metrics.accept_errors.inc();
+        }
+    }
+
+    pub(super) fn ping_rtt(&self, leg: Side) -> Option<&Histogram> {
+        self.ping_rtt.iter().find_map(|(of, histogram)| (*of == leg).then_some(histogram))
+    }
+}
+
+impl GaugeGuard {
+    fn new(gauge: Option<&IntGauge>) -> Self {
+        if let Some(gauge) = gauge {
+            gauge.inc();
+        }
+        Self(gauge.cloned())
+    }
+}
+
+impl Drop for GaugeGuard {
+    fn drop(&mut self) {
+        if let Some(gauge) = &self.0 {
+            gauge.dec();
+        }
+    }
+}
+
+/// Seconds since 1970, for `_timestamp_seconds` gauges.
+pub(super) fn unix_now() -> i64 {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
+}
+
+/// Families without route or upstream: resolving a handle exports its zero.
+fn export_zeros(families: &Families) {
+    for leg in &Side::ALL {
+        for kind in Violation::KINDS {
+            families.protocol_errors.with_label_values(&[leg.as_str(), kind]);
+        }
+        families.pong_timeouts.with_label_values(&[leg.as_str()]);
+    }
+    for extension in StrippedExtension::ALL {
+        families.extensions_stripped.with_label_values(&[extension.as_str()]);
+    }
+    for reason in EvictionReason::ALL {
+        families.evictions.with_label_values(&[reason.as_str()]);
+    }
+    for action in LimitAction::ALL {
+        families.messages_limited.with_label_values(&[action.as_str()]);
+    }
+    for result in ReloadResult::ALL {
+        families.config_reloads.with_label_values(&[result.as_str()]);
+    }
+}
+
+fn set_constants(families: &Families, config: &Config) {
+    use std::env::consts::{ARCH, OS};
+
+    families.build_info.with_label_values(&[env!("CARGO_PKG_VERSION"), OS, ARCH]).set(1.0);
+    let limit = i64::try_from(config.limits.connections).unwrap_or(i64::MAX);
+    families.limit_connections.set(limit);
+    // The configuration the process started with counts as loaded.
+    families.config_last_reload_successful.set(1);
+    families.config_last_reload_success.set(unix_now());
+}
+
+#[cfg(test)]
+mod tests;

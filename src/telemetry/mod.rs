@@ -1,0 +1,46 @@
+//! What operators see: metrics, access log, diagnostics.
+//!
+//! The rest of the gateway reports domain events ([`Telemetry`]'s methods in [`events`]); each event
+//! does metrics and log together, so that they never disagree. Only this module knows prometheus.
+//! Labels come from closed sets ([`labels`]); tokens, query strings and payloads reach neither a
+//! label nor a line.
+
+use crate::config::{Config, LogFormat};
+
+use self::events::Throttles;
+use self::metrics::Metrics;
+
+pub mod access_log;
+pub mod escape;
+pub mod events;
+mod families;
+pub mod labels;
+pub mod logging;
+pub mod metrics;
+mod route_metrics;
+mod throttle;
+mod upstream_metrics;
+
+#[cfg(test)]
+mod testing;
+
+/// Metrics and access log of one gateway; several can live in one process. Shared behind an `Arc`.
+#[derive(Debug)]
+pub struct Telemetry {
+    /// Gauges and counters, for guards and for the scrape.
+    pub metrics: Metrics,
+    /// Form of access-log lines; `None`: there are none.
+    access: Option<LogFormat>,
+    throttles: Throttles,
+}
+
+impl Telemetry {
+    /// Fresh counters for the routes, upstreams and listeners of `config`.
+    pub fn new(config: &Config) -> Self {
+        Self {
+            metrics: Metrics::new(config),
+            access: config.log.access.then_some(config.log.format),
+            throttles: Throttles::new(config.upstreams.len()),
+        }
+    }
+}

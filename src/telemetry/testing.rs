@@ -1,0 +1,170 @@
+//! What the tests of telemetry share: a configuration, records, a scrape taken apart.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::metrics::Metrics;
+use crate::config::*;
+use crate::session::id::SessionId;
+use crate::session::label::Label;
+use crate::session::record::{CloseStatus, Outcome, SessionRecord, Steps};
+use crate::session::termination::{By, Phase};
+use crate::session::traffic::{Counts, TrafficCounts};
+
+/// Two routes to one upstream with two endpoints, one plain listener.
+pub(super) fn config() -> Config {
+    Config {
+        listeners: vec![Listener {
+            bind: "127.0.0.1:8080".parse().unwrap(),
+            proxy_protocol: false,
+            trusted_proxies: vec![],
+            tls: None,
+        }],
+        admin: None,
+        verifiers: vec![],
+        upstreams: vec![upstream()],
+        routes: vec![route("/a/{id}"), route("/b")],
+        limits: ProcessLimits {
+            connections: 10_000,
+            connections_per_address: 256,
+            handshakes_per_address: None,
+            pending_bytes: 1 << 28,
+        },
+        timeouts: Timeouts {
+            tls_handshake: Duration::from_secs(5),
+            request_head: Duration::from_secs(5),
+            idle: None,
+            write_stall: Duration::from_secs(30),
+            close: Duration::from_secs(5),
+        },
+        keepalive: Keepalive {
+            client_ping: None,
+            client_pong: Duration::from_secs(10),
+            upstream_ping: None,
+            upstream_pong: Duration::from_secs(10),
+        },
+        drain: Drain {
+            announce: Duration::ZERO,
+            window: Duration::from_secs(30),
+            grace: Duration::from_secs(10),
+            code: 1012,
+        },
+        log: Log { format: LogFormat::Text, level: LogLevel::Info, access: true },
+        close_codes: CloseCodes {
+            by_label: HashMap::from([(Label::Kicked, 4900)]),
+            by_subprotocol: HashMap::from([(
+                "graphql-transport-ws".into(),
+                HashMap::from([(Label::TokenExpired, 4499)]),
+            )]),
+        },
+        locations: Locations::default(),
+    }
+}
+
+fn upstream() -> Upstream {
+    Upstream {
+        name: "chat".into(),
+        endpoints: ["http://127.0.0.1:9001", "http://127.0.0.1:9002"].map(endpoint).into(),
+        balance: BalancePolicy::RoundRobin,
+        connect_timeout: Duration::from_secs(3),
+        handshake_timeout: Duration::from_secs(10),
+        retries: 1,
+        health: None,
+        ca: None,
+    }
+}
+
+fn endpoint(label: &str) -> Endpoint {
+    Endpoint { label: label.into(), target: Target::Http { host: "127.0.0.1".into(), port: 9001 } }
+}
+
+fn route(path: &str) -> Route {
+    Route {
+        label: path.into(),
+        path: path.into(),
+        parameters: HashMap::new(),
+        hosts: vec![],
+        upstream: 0,
+        verifier: None,
+        origins: vec![],
+        authorize: Authorize::default(),
+        refuse: RefuseMode::Auto,
+        forward: Forward {
+            token: ForwardToken::Keep,
+            identity: true,
+            claims: vec![],
+            host: ForwardHost::Client,
+        },
+        limits: RouteLimits {
+            connections_per_user: 10,
+            user_scope: UserScope::Route,
+            when_user_full: WhenUserFull::EvictOldest,
+            message_size: 1 << 20,
+            upstream_message_size: 1 << 24,
+            fragments: 65_536,
+            messages: None,
+            text_utf8: true,
+        },
+    }
+}
+
+/// A session on route 0 that its client closed with 1000.
+pub(super) fn record() -> SessionRecord {
+    let counts = |text, bytes| Counts { messages: [text, 0, 1, 1], bytes };
+    SessionRecord {
+        id: SessionId::new(0xab),
+        listener: "127.0.0.1:8080".into(),
+        client: "192.0.2.7:4711".parse().unwrap(),
+        via: None,
+        route: Some("/a/{id}".into()),
+        host: Some("chat.example.com".into()),
+        path: Some("/a/1".into()),
+        origin: Some("https://chat.example.com".into()),
+        user: Some("u-17".into()),
+        subprotocol: Some("chat.v1".into()),
+        endpoint: Some(Arc::from("http://127.0.0.1:9001")),
+        outcome: Outcome::Ended(Label::ClientClosed),
+        by: By::Client,
+        phase: Phase::Relay,
+        client_close: CloseStatus::Code(1000),
+        upstream_close: CloseStatus::Code(1000),
+        cut_frame: false,
+        detail: None,
+        traffic: TrafficCounts { to_upstream: counts(3, 42), to_client: counts(7, 900) },
+        steps: Steps {
+            accept: Some(Duration::from_micros(12)),
+            tls: Some(Duration::from_micros(1500)),
+            request: Some(Duration::from_micros(800)),
+            admission: Some(Duration::from_micros(250)),
+            upstream_connect: Some(Duration::from_micros(400)),
+            upstream_handshake: Some(Duration::from_millis(2)),
+            relay: Some(Duration::from_secs(61)),
+        },
+    }
+}
+
+/// Series (`name{labels}`) and values of a scrape, without the process's own.
+pub(super) fn series(metrics: &Metrics) -> BTreeMap<String, f64> {
+    let body = String::from_utf8(metrics.render(|_| {}).body).unwrap();
+    body.lines()
+        .filter(|line| line.starts_with("framegate_"))
+        .map(|line| {
+            let (series, value) = line.rsplit_once(' ').unwrap();
+            (series.to_owned(), value.parse().unwrap())
+        })
+        .collect()
+}
+
+/// What differs between two scrapes, without histogram buckets and sums.
+pub(super) fn changes(
+    before: &BTreeMap<String, f64>,
+    after: &BTreeMap<String, f64>,
+) -> BTreeMap<String, f64> {
+    after
+        .iter()
+        .filter(|(name, _)| !name.contains("_bucket{") && !name.contains("_sum{"))
+        .map(|(name, value)| (name.clone(), value - before.get(name).unwrap_or(&0.0)))
+        .filter(|(_, change)| *change != 0.0)
+        .collect()
+}

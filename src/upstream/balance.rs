@@ -1,0 +1,87 @@
+//! Which endpoint is tried next. Pure.
+
+use crate::config::BalancePolicy;
+
+/// What the choice depends on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Candidate {
+    /// Not known to be down.
+    pub healthy: bool,
+    /// Sessions open or being opened.
+    pub sessions: usize,
+    /// Already tried for this client.
+    pub tried: bool,
+}
+
+/// Picks among the candidates that were not tried: healthy ones if there are any, else all (what looks
+/// down from here may be up again). `turn` counts up with each choice.
+pub fn pick(policy: BalancePolicy, candidates: &[Candidate], turn: usize) -> Option<usize> {
+    let any_healthy = candidates.iter().any(|candidate| candidate.healthy && !candidate.tried);
+    let eligible = |candidate: &Candidate| !candidate.tried && (candidate.healthy || !any_healthy);
+    // Beginning at another one each time spreads ties.
+    let start = turn.checked_rem(candidates.len())?;
+    let rotated = candidates.iter().enumerate().cycle().skip(start).take(candidates.len());
+    let mut eligible = rotated.filter(|(_, candidate)| eligible(candidate));
+    let chosen = match policy {
+        BalancePolicy::RoundRobin => eligible.next(),
+        BalancePolicy::LeastSessions => eligible.min_by_key(|(_, candidate)| candidate.sessions),
+    };
+    chosen.map(|(index, _)| index)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn candidate(healthy: bool, sessions: usize, tried: bool) -> Candidate {
+        Candidate { healthy, sessions, tried }
+    }
+
+    #[test]
+    fn round_robin_takes_turns() {
+        let all = [candidate(true, 9, false), candidate(true, 0, false), candidate(true, 5, false)];
+        let picked: Vec<_> =
+            (0..6).map(|turn| pick(BalancePolicy::RoundRobin, &all, turn)).collect();
+        assert_eq!(picked, [0, 1, 2, 0, 1, 2].map(Some));
+    }
+
+    #[test]
+    fn least_sessions_takes_the_emptiest_and_spreads_ties() {
+        let all = [candidate(true, 2, false), candidate(true, 1, false), candidate(true, 1, false)];
+        assert_eq!(pick(BalancePolicy::LeastSessions, &all, 0), Some(1));
+        assert_eq!(pick(BalancePolicy::LeastSessions, &all, 2), Some(2));
+    }
+
+    #[test]
+    fn when_all_are_down_all_are_tried() {
+        let all = [candidate(false, 0, true), candidate(false, 3, false)];
+        assert_eq!(pick(BalancePolicy::LeastSessions, &all, 0), Some(1));
+        assert_eq!(pick(BalancePolicy::LeastSessions, &[candidate(true, 0, true)], 0), None);
+        assert_eq!(pick(BalancePolicy::RoundRobin, &[], 7), None);
+    }
+
+    proptest! {
+        #[test]
+        fn never_an_unhealthy_one_while_a_healthy_one_is_left(
+            rows in proptest::collection::vec((any::<bool>(), 0usize..5, any::<bool>()), 1..8), turn: usize, least: bool,
+        ) {
+            let all: Vec<_> = rows.into_iter().map(|(h, s, t)| candidate(h, s, t)).collect();
+            let policy = if least { BalancePolicy::LeastSessions } else { BalancePolicy::RoundRobin };
+            match pick(policy, &all, turn) {
+                None => prop_assert!(all.iter().all(|candidate| candidate.tried)),
+                Some(index) => {
+                    prop_assert!(!all[index].tried);
+                    let healthy_left = all.iter().any(|candidate| candidate.healthy && !candidate.tried);
+                    prop_assert!(all[index].healthy || !healthy_left);
+                    if least {
+                        prop_assert!(all.iter().all(|other| other.tried
+                            || other.healthy != all[index].healthy
+                            || other.sessions >= all[index].sessions));
+                    }
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,94 @@
+//! Reaching an endpoint: name, TCP, TLS. I/O.
+
+use std::io;
+use std::time::Duration;
+
+use tokio::net::{TcpStream, UnixStream};
+use tokio_rustls::TlsConnector;
+use tokio_rustls::rustls::pki_types::ServerName;
+
+use crate::config::Target;
+use crate::stream::Stream;
+use crate::telemetry::labels::ConnectFailure;
+
+/// Why an endpoint could not be reached.
+#[derive(Debug, thiserror::Error)]
+pub enum ConnectError {
+    /// The deadline passed.
+    #[error("connecting took longer than {0:?}")]
+    Timeout(Duration),
+    /// The name could not be resolved.
+    #[error("the name cannot be resolved: {0}")]
+    Dns(io::Error),
+    /// TCP (or the Unix socket) failed.
+    #[error("{0}")]
+    Socket(io::Error),
+    /// TLS failed.
+    #[error("TLS: {0}")]
+    Tls(io::Error),
+}
+
+impl ConnectError {
+    /// The metric label.
+    pub fn reason(&self) -> ConnectFailure {
+        match self {
+            Self::Timeout(_) => ConnectFailure::Timeout,
+            Self::Dns(_) => ConnectFailure::Dns,
+            Self::Tls(_) => ConnectFailure::Tls,
+            // A Unix socket that is not there is like a port where nobody listens.
+            Self::Socket(error) if error.kind() == io::ErrorKind::NotFound => {
+                ConnectFailure::Refused
+            }
+            Self::Socket(error) => ConnectFailure::of(error),
+        }
+    }
+}
+
+/// Connects within `limit`. Names are resolved anew each time; their addresses are tried in order.
+pub async fn connect(
+    target: &Target,
+    tls: Option<&TlsConnector>,
+    limit: Duration,
+) -> Result<Stream, ConnectError> {
+    tokio::time::timeout(limit, reach(target, tls))
+        .await
+        .unwrap_or(Err(ConnectError::Timeout(limit)))
+}
+
+/// Only the transport, as a health check wants it.
+pub(super) async fn reach_transport(target: &Target) -> Result<Stream, ConnectError> {
+    match target {
+        Target::Http { host, port } | Target::Https { host, port } => {
+            Ok(Stream::Tcp(tcp(host, *port).await?))
+        }
+        Target::Unix(path) => {
+            UnixStream::connect(path).await.map(Stream::Unix).map_err(ConnectError::Socket)
+        }
+    }
+}
+
+async fn reach(target: &Target, tls: Option<&TlsConnector>) -> Result<Stream, ConnectError> {
+    let stream = reach_transport(target).await?;
+    let (Target::Https { host, .. }, Some(tls)) = (target, tls) else { return Ok(stream) };
+    let Stream::Tcp(tcp) = stream else { return Ok(stream) };
+    let name = ServerName::try_from(host.clone())
+        .map_err(|error| ConnectError::Tls(io::Error::new(io::ErrorKind::InvalidInput, error)))?;
+    let stream = Box::pin(tls.connect(name, tcp)).await.map_err(ConnectError::Tls)?;
+    Ok(Stream::Tls(Box::new(stream.into())))
+}
+
+async fn tcp(host: &str, port: u16) -> Result<TcpStream, ConnectError> {
+    let addresses = tokio::net::lookup_host((host, port)).await.map_err(ConnectError::Dns)?;
+    let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
+    for address in addresses {
+        match TcpStream::connect(address).await {
+            Ok(stream) => {
+                // A relay must not wait for more bytes; where it fails, the socket is gone anyway.
+                let _ = stream.set_nodelay(true);
+                return Ok(stream);
+            }
+            Err(error) => last = error,
+        }
+    }
+    Err(ConnectError::Socket(last))
+}

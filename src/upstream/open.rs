@@ -1,0 +1,146 @@
+//! Opens an upstream connection for one client: pick, connect, handshake, at most `retries` again. I/O.
+//!
+//! This happens before the client is told yes, so that every failure here still has a status or a
+//! close code of its own. Another endpoint is tried only when nothing can have been begun on the first:
+//! connecting failed, or the peer closed before any byte of an answer. Never after a timeout: the
+//! client has waited long enough, and the next endpoint is likely to hang on the same thing.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::time::timeout;
+
+use super::answer::{self, Answer, AnswerError};
+use super::connect::{ConnectError, connect};
+use super::endpoint::{Endpoint, EndpointPlace, Upstream};
+use crate::admission::rejection::Rejection;
+use crate::session::record::Steps;
+use crate::stream::Stream;
+use crate::telemetry::Telemetry;
+
+/// An upstream that has answered 101.
+#[derive(Debug)]
+pub struct Opened {
+    /// The connection.
+    pub stream: Stream,
+    /// What came right behind the 101.
+    pub arrived: Vec<u8>,
+    /// The subprotocol it chose.
+    pub subprotocol: Option<String>,
+    /// Where it was opened.
+    pub endpoint: Arc<Endpoint>,
+    /// The session's place there.
+    pub place: EndpointPlace,
+}
+
+/// What the upstream is asked.
+pub struct Ask<'a> {
+    /// Builds the request head for an endpoint.
+    pub head: &'a (dyn Fn(&Endpoint) -> Vec<u8> + Sync),
+    /// Sec-WebSocket-Key in that head.
+    pub key: &'a str,
+    /// Subprotocols in that head.
+    pub offered: &'a [&'a str],
+}
+
+/// Opens a connection; the time spent goes into `steps`.
+pub async fn open(
+    upstream: &Upstream,
+    ask: &Ask<'_>,
+    telemetry: &Telemetry,
+    steps: &mut Steps,
+) -> Result<Opened, Rejection> {
+    let mut tried = Vec::new();
+    let mut last = Rejection::UpstreamUnreachable("it has no endpoint".to_owned());
+    while tried.len() <= upstream.config.retries as usize {
+        let Some((endpoint, place)) = upstream.pick(&tried) else { break };
+        tried.push(endpoint.index);
+        match attempt(upstream, &endpoint, ask, telemetry, steps).await {
+            Ok((stream, arrived, subprotocol)) => {
+                return Ok(Opened { stream, arrived, subprotocol, endpoint, place });
+            }
+            Err(Failure { rejection, may_retry: true }) => last = rejection,
+            Err(Failure { rejection, may_retry: false }) => return Err(rejection),
+        }
+    }
+    Err(last)
+}
+
+struct Failure {
+    rejection: Rejection,
+    may_retry: bool,
+}
+
+impl Failure {
+    fn last(rejection: Rejection) -> Self {
+        Self { rejection, may_retry: false }
+    }
+}
+
+async fn attempt(
+    upstream: &Upstream,
+    endpoint: &Endpoint,
+    ask: &Ask<'_>,
+    telemetry: &Telemetry,
+    steps: &mut Steps,
+) -> Result<(Stream, Vec<u8>, Option<String>), Failure> {
+    let began = Instant::now();
+    let connected =
+        connect(&endpoint.target, upstream.tls.as_ref(), upstream.config.connect_timeout).await;
+    *steps.upstream_connect.get_or_insert_default() += began.elapsed();
+    let mut stream = connected.map_err(|error| {
+        telemetry.connect_failed(upstream.index, endpoint.index, error.reason(), &error);
+        match error {
+            ConnectError::Timeout(_) => Failure::last(Rejection::UpstreamTimeout("connect")),
+            error => Failure {
+                rejection: Rejection::UpstreamUnreachable(error.reason().as_str().to_owned()),
+                may_retry: true,
+            },
+        }
+    })?;
+    let began = Instant::now();
+    let limit = upstream.config.handshake_timeout;
+    let answered = timeout(limit, handshake(&mut stream, endpoint, ask)).await;
+    *steps.upstream_handshake.get_or_insert_default() += began.elapsed();
+    let (arrived, subprotocol) = answered
+        .unwrap_or_else(|_| Err(Failure::last(Rejection::UpstreamTimeout("answer the handshake"))))?;
+    Ok((stream, arrived, subprotocol))
+}
+
+async fn handshake(
+    stream: &mut Stream,
+    endpoint: &Endpoint,
+    ask: &Ask<'_>,
+) -> Result<(Vec<u8>, Option<String>), Failure> {
+    let lost = |may_retry| Failure {
+        rejection: Rejection::UpstreamUnreachable("it closed without an answer".to_owned()),
+        may_retry,
+    };
+    // A failed write says nothing yet: the upstream may have refused before reading the whole head.
+    let head = (ask.head)(endpoint);
+    let _ = stream.write_all(&head).await;
+    let _ = stream.flush().await;
+    let mut buffer = Vec::with_capacity(FIRST_READ);
+    loop {
+        match stream.read_buf(&mut buffer).await {
+            Ok(0) | Err(_) => return Err(lost(buffer.is_empty())),
+            Ok(_) => {}
+        }
+        match answer::parse(&buffer, ask.key, ask.offered) {
+            Ok(Answer::Incomplete) => {}
+            Ok(Answer::Switched { subprotocol, head_len }) => {
+                return Ok((buffer.split_off(head_len.min(buffer.len())), subprotocol));
+            }
+            Ok(Answer::Refused { status }) => {
+                return Err(Failure::last(Rejection::UpstreamRefused { status }));
+            }
+            Err(AnswerError::Protocol(what)) => {
+                return Err(Failure::last(Rejection::UpstreamProtocol(what)));
+            }
+        }
+    }
+}
+
+/// Room for an ordinary 101 and the first messages behind it.
+const FIRST_READ: usize = 2048;
