@@ -6,11 +6,10 @@
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Instant, SystemTime};
 
 use http::Response;
 use http::request::Parts;
-use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::admin::Unready;
@@ -19,6 +18,7 @@ use crate::admission::rejection::Rejection;
 use crate::admission::users::{UserPlace, UserTable};
 use crate::admission::{Admission, Permit};
 use crate::config::{Config, Problem, RefuseMode, TokenSource};
+use crate::handshake::headers::{Scheme, Trust};
 use crate::handshake::request::UpgradeRequest;
 use crate::handshake::{forwarded, response, subprotocol};
 use crate::listener::connection::Peer;
@@ -33,8 +33,8 @@ use crate::telemetry::Telemetry;
 use crate::telemetry::labels::EvictionReason;
 use crate::telemetry::metrics::GaugeGuard;
 use crate::upstream::endpoint::{EndpointPlace, Upstream};
-use crate::upstream::request::UpstreamRequest;
-use crate::upstream::{health, open};
+use crate::upstream::open;
+use crate::upstream::request::{Origin, UpstreamRequest};
 
 /// Everything the connections of this process share.
 pub struct Gateway {
@@ -151,8 +151,8 @@ impl Gateway {
         record.user = permit.subject.as_ref().map(|subject| Arc::clone(&subject.identity.user));
 
         let upstream = &self.upstreams[route.upstream];
-        let ask = UpstreamRequest::new(route, &request, &permit, (listener, peer, client), record.id)
-            .map_err(|r| refuse.with(r))?;
+        let origin = origin_of(listener, peer, client);
+        let ask = UpstreamRequest::new(route, &request, &permit, origin, record.id);
         let opened = open::open(upstream, &ask, self.telemetry(), &mut record.steps).await;
         let opened = opened.map_err(|r| refuse.with(r))?;
         record.endpoint = Some(Arc::clone(&opened.endpoint.label));
@@ -166,9 +166,9 @@ impl Gateway {
         );
         self.take_user_place(&mut permit, &handle);
         let tokens = self.token_entries(index, &request);
-        let chosen =
-            subprotocol::select(&request.offered, opened.subprotocol.as_deref(), &tokens);
-        record.subprotocol = chosen.as_ref().filter(|name| !tokens.contains(&name.as_str())).cloned();
+        let chosen = subprotocol::select(&request.offered, opened.subprotocol.as_deref(), &tokens);
+        record.subprotocol =
+            chosen.as_ref().filter(|name| !tokens.contains(&name.as_str())).cloned();
         let metrics = &self.telemetry().metrics;
         Ok(Accepted {
             response: response::switching(&request, chosen.as_deref(), record.id),
@@ -381,6 +381,16 @@ impl RefusalTeller<'_> {
 impl Refusal {
     fn by_http(rejection: Rejection) -> Self {
         Self { rejection, route: None, by_close: None }
+    }
+}
+
+fn origin_of(listener: &Listener, peer: Peer, client: IpAddr) -> Origin {
+    let direct = peer.address.ip();
+    Origin {
+        client,
+        direct,
+        trust: if listener.trusts(direct) { Trust::Trusted } else { Trust::Untrusted },
+        scheme: if peer.is_secure { Scheme::Https } else { Scheme::Http },
     }
 }
 

@@ -39,19 +39,19 @@
 //! - No session starts without its permit; whatever counts up is a guard that counts down on drop.
 //! - Tokens, query strings and payloads are never logged.
 
-pub mod server;
-pub mod gateway;
-pub mod listener;
-pub mod handshake;
-pub mod route;
-pub mod admission;
-pub mod upstream;
-pub mod relay;
-pub mod ws;
-pub mod stream;
-pub mod session;
-pub mod telemetry;
 pub mod admin;
-pub mod drain;
-pub mod config;
+pub mod admission;
 pub mod cli;
+pub mod config;
+pub mod drain;
+pub mod gateway;
+pub mod handshake;
+pub mod listener;
+pub mod relay;
+pub mod route;
+pub mod server;
+pub mod session;
+pub mod stream;
+pub mod telemetry;
+pub mod upstream;
+pub mod ws;

@@ -123,7 +123,9 @@ impl Server {
             certificates.flat_map(|tls| &tls.certificates).map(|(name, end)| (name.as_str(), *end)),
         );
         for (listener, socket) in listeners {
-            gateway.telemetry().listener_opened(&listener.label);
+            if let Ok(address) = socket.local_addr() {
+                gateway.telemetry().listener_opened(&listener.label, &address);
+            }
             let running = listener.run(socket, Arc::clone(&gateway), stop_listening.clone());
             gateway.tasks().spawn(running);
         }
@@ -131,7 +133,9 @@ impl Server {
         // Its tasks are not the gateway's: operators look while the gateway drains.
         let admin_tasks = tokio_util::task::TaskTracker::new();
         if let Some(admin) = admin {
-            admin_tasks.spawn(stop.clone().run_until_cancelled_owned(admin.run(Arc::clone(&gateway))));
+            gateway.telemetry().listener_opened("admin", &admin);
+            admin_tasks
+                .spawn(stop.clone().run_until_cancelled_owned(admin.run(Arc::clone(&gateway))));
         }
         for upstream in gateway.upstreams() {
             health::watch(upstream, gateway.environment(), &admin_tasks, &stop);

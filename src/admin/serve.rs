@@ -1,6 +1,7 @@
 //! The admin listener's socket. I/O.
 
 use std::convert::Infallible;
+use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -33,7 +34,17 @@ pub struct AdminListener {
 
 enum Socket {
     Tcp(TcpListener),
-    Unix(UnixListener, #[expect(dead_code, reason = "removes the socket's file on drop")] SocketFile),
+    Unix(UnixListener, SocketFile),
+}
+
+impl fmt::Display for AdminListener {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (&self.socket, self.address()) {
+            (Socket::Unix(_, file), _) => write!(f, "unix:{}", file.0.display()),
+            (Socket::Tcp(_), Some(address)) => address.fmt(f),
+            (Socket::Tcp(_), None) => f.write_str("closed"),
+        }
+    }
 }
 
 /// A Unix socket's file, removed when the listener goes.
@@ -129,8 +140,7 @@ async fn serve(
         let (gateway, guards) = (Arc::clone(&gateway), Arc::clone(&guards));
         async move {
             let (head, _) = request.into_parts();
-            let response =
-                answer(&guards, &*gateway, &head.method, head.uri.path(), &head.headers);
+            let response = answer(&guards, &*gateway, &head.method, head.uri.path(), &head.headers);
             Ok::<Response<Full<Bytes>>, Infallible>(response.map(Full::new))
         }
     });

@@ -21,7 +21,7 @@ pub mod authorize;
 pub mod identity;
 mod json;
 pub mod jwt;
-mod key_file;
+pub mod key_file;
 pub mod keys;
 pub mod limits;
 pub mod origin;

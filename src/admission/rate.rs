@@ -51,7 +51,8 @@ impl Bucket {
 
     fn refill(&mut self, now: Instant) {
         let elapsed = now.saturating_duration_since(self.updated).as_secs_f64();
-        self.tokens = (self.tokens + elapsed * self.rate.per_second).min(f64::from(self.rate.burst));
+        self.tokens =
+            (self.tokens + elapsed * self.rate.per_second).min(f64::from(self.rate.burst));
         self.updated = now;
     }
 }

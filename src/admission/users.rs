@@ -170,11 +170,8 @@ impl UserPlace {
         let left = entry.last_left.take();
         let is_reconnect =
             left.is_some_and(|left| now.saturating_duration_since(left) < REMEMBERED);
-        let excess = if self.limit == 0 {
-            0
-        } else {
-            entry.open.len().saturating_sub(self.limit as usize)
-        };
+        let excess =
+            if self.limit == 0 { 0 } else { entry.open.len().saturating_sub(self.limit as usize) };
         entry.recent_evictions(now);
         let give_way = entry.open.drain(..excess).map(|(_, oldest)| {
             oldest.order(Order::End(Ending::Replaced));
@@ -183,7 +180,8 @@ impl UserPlace {
         let evicted = give_way.collect();
         if excess > 0 {
             entry.evictions_since.get_or_insert(now);
-            entry.evictions = entry.evictions.saturating_add(u32::try_from(excess).unwrap_or(u32::MAX));
+            entry.evictions =
+                entry.evictions.saturating_add(u32::try_from(excess).unwrap_or(u32::MAX));
         }
         Confirmed { evicted, is_reconnect }
     }

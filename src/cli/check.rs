@@ -25,9 +25,7 @@ pub struct CheckArgs {
 
 /// Reads a configuration file. The error is one line for a person.
 pub(super) fn read(file: &Path) -> Result<Config, Vec<Problem>> {
-    let whole_file = |message| {
-        vec![Problem { path: String::new(), line: None, message }]
-    };
+    let whole_file = |message| vec![Problem { path: String::new(), line: None, message }];
     let text = std::fs::read_to_string(file)
         .map_err(|error| whole_file(format!("cannot read {}: {error}", file.display())))?;
     // Relative paths are the file's, wherever the gateway is started from.
@@ -66,7 +64,7 @@ pub(super) fn run(args: &CheckArgs) -> Exit {
 /// All problems, or all warnings.
 fn examine(file: &Path) -> Result<Vec<Problem>, Vec<Problem>> {
     let config = read(file)?;
-    let mut facts = descriptors(&config);
+    let mut facts: Vec<_> = descriptors(&config).into_iter().collect();
     facts.extend(reachability(&config));
     let mut warnings = server::load(config)?.warnings;
     warnings.extend(facts);

@@ -1,6 +1,11 @@
 //! The opening handshake as data: requests parsed, answers and upstream requests built. Pure.
+//!
+//! Nothing here reads or writes a socket: the listener hands in what hyper read, the upstream's
+//! connector sends what [`headers`] wrote and feeds what comes back to `upstream::answer`.
 
+pub mod forwarded;
 pub mod headers;
+pub mod path;
 pub mod request;
 pub mod response;
 pub mod subprotocol;

@@ -41,7 +41,8 @@ pub struct Peer {
 /// Serves one connection to its end, or to where its session becomes a task of its own.
 pub(crate) async fn serve(gateway: Arc<Gateway>, listener: Arc<Listener>, arrival: Arrival) {
     let Arrival { mut tcp, peer: direct, at, mut places, refusal } = arrival;
-    let mut record = Box::new(SessionRecord::new(gateway.new_id(), Arc::clone(&listener.label), direct));
+    let mut record =
+        Box::new(SessionRecord::new(gateway.new_id(), Arc::clone(&listener.label), direct));
     let timeouts = &gateway.config().timeouts;
 
     let deadline = timeouts.tls_handshake;
@@ -49,7 +50,8 @@ pub(crate) async fn serve(gateway: Arc<Gateway>, listener: Arc<Listener>, arriva
         Ok(header) => header,
         Err(reason) => return gave_up(&gateway, record, Phase::Accept, reason),
     };
-    let peer = Peer { address: header.unwrap_or(direct), direct, is_secure: listener.tls.is_some() };
+    let peer =
+        Peer { address: header.unwrap_or(direct), direct, is_secure: listener.tls.is_some() };
     record.set_client(peer.address);
     record.steps.accept = Some(at.elapsed());
 
@@ -89,7 +91,8 @@ pub(crate) async fn serve(gateway: Arc<Gateway>, listener: Arc<Listener>, arriva
         Some(Ok(accepted)) => begin_session(gateway, http, accepted, record, places).await,
         Some(Err(refusal)) => refuse(&gateway, http, refusal, &mut record).await,
         None => {
-            record.phase = if record.steps.admission.is_some() { Phase::Connect } else { Phase::Admission };
+            record.phase =
+                if record.steps.admission.is_some() { Phase::Connect } else { Phase::Admission };
             gateway.telemetry().connection_recorded(&record, None);
         }
     }
@@ -159,10 +162,7 @@ async fn secure(listener: &Listener, mut tcp: TcpStream) -> Result<Stream, &'sta
 }
 
 /// The next request that is not a balancer's question whether we are well.
-async fn next_handshake(
-    http: &mut HttpConnection,
-    gateway: &Gateway,
-) -> Result<Parts, NoRequest> {
+async fn next_handshake(http: &mut HttpConnection, gateway: &Gateway) -> Result<Parts, NoRequest> {
     loop {
         let head = http.next().await?;
         if head.uri.path() != HEALTH || head.method != Method::GET {

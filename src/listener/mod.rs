@@ -7,7 +7,6 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use ipnet::IpNet;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
@@ -16,6 +15,7 @@ use crate::admission::limits::{AddressPlace, Place};
 use crate::admission::rejection::Rejection;
 use crate::config::{self, Config, Problem};
 use crate::gateway::Gateway;
+use crate::handshake::forwarded;
 use crate::telemetry::metrics::GaugeGuard;
 
 pub mod connection;
@@ -48,9 +48,9 @@ pub struct Arrival {
 /// What a connection holds until its socket is closed.
 #[derive(Debug)]
 pub struct ConnectionPlaces {
-    process: Place,
+    _process: Place,
     address: Option<AddressPlace>,
-    gauge: GaugeGuard,
+    _gauge: GaugeGuard,
 }
 
 impl Listener {
@@ -70,8 +70,7 @@ impl Listener {
     /// Opens the socket.
     pub fn bind(&self) -> io::Result<TcpListener> {
         let address = self.config.bind;
-        let socket =
-            Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+        let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
         socket.set_reuse_address(true)?;
         socket.set_nonblocking(true)?;
         socket.bind(&address.into())?;
@@ -81,7 +80,7 @@ impl Listener {
 
     /// Whether what `address` says of others is believed.
     pub fn trusts(&self, address: IpAddr) -> bool {
-        trusts(&self.config.trusted_proxies, address)
+        forwarded::is_trusted(address, &self.config.trusted_proxies)
     }
 
     /// Accepts until `stop`. Nothing a peer or the operating system does ends the loop.
@@ -143,7 +142,7 @@ impl Listener {
             }
         };
         let gauge = gateway.telemetry().metrics.connection(&self.label);
-        Some((ConnectionPlaces { process, address, gauge }, refusal))
+        Some((ConnectionPlaces { _process: process, address, _gauge: gauge }, refusal))
     }
 }
 
@@ -152,12 +151,6 @@ impl ConnectionPlaces {
     pub(crate) fn set_address(&mut self, place: AddressPlace) {
         self.address = Some(place);
     }
-}
-
-/// Whether one of the networks holds `address`; a v4-mapped v6 address counts as v4.
-pub(crate) fn trusts(networks: &[IpNet], address: IpAddr) -> bool {
-    let address = address.to_canonical();
-    networks.iter().any(|network| network.contains(&address))
 }
 
 const BACKLOG: i32 = 4096;

@@ -90,7 +90,11 @@ pub(super) async fn conclude(
 
 /// After one side's Close: goes on relaying what the other side still says, up to its Close, which is
 /// the reply (RFC 6455 section 5.5.1). `None`: none came.
-async fn await_reply(relay: &mut Pin<Box<Relay>>, from: Side, limit: Duration) -> Option<CloseStatus> {
+async fn await_reply(
+    relay: &mut Pin<Box<Relay>>,
+    from: Side,
+    limit: Duration,
+) -> Option<CloseStatus> {
     let reply = std::future::poll_fn(|cx| {
         let relay = relay.as_mut().get_mut();
         let now = Instant::now();

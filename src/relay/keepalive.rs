@@ -36,7 +36,12 @@ pub(crate) enum Due {
 
 impl Keepalive {
     /// `jitter` from 0 to 1 shortens the interval by up to a fifth.
-    pub(crate) fn new(interval: Option<Duration>, pong: Duration, jitter: f64, now: Instant) -> Self {
+    pub(crate) fn new(
+        interval: Option<Duration>,
+        pong: Duration,
+        jitter: f64,
+        now: Instant,
+    ) -> Self {
         let interval = interval.map(|interval| interval.mul_f64(1.0 - 0.2 * jitter));
         Self { interval, pong, heard: now, asked: None }
     }

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use tokio::time::Sleep;
 
-use crate::config::{Config, Route};
+use crate::config::Config;
 use crate::session::record::{Outcome, SessionRecord};
 use crate::session::registry::{Order, Probe, Registry, SessionHandle};
 use crate::session::termination::Phase;
@@ -69,7 +69,8 @@ pub async fn run<P, C>(environment: Arc<Environment>, opening: Opening<P, C>) {
     let Opening { handle, mut record, places, connection, route, .. } = opening;
     let sockets = (opening.client, opening.from_client, opening.upstream, opening.from_upstream);
     environment.registry.insert(&handle);
-    let mut relay = Box::pin(Relay::new(Arc::clone(&environment), route, Arc::clone(&handle), sockets));
+    let mut relay =
+        Box::pin(Relay::new(Arc::clone(&environment), route, Arc::clone(&handle), sockets));
     let ending = std::future::poll_fn(|cx| relay.as_mut().get_mut().poll_relay(cx)).await;
     // From here on the session counts no more: its user may open another at once.
     environment.registry.remove(&handle);
@@ -113,7 +114,6 @@ pub(crate) async fn linger_client(stream: &mut Stream) {
 /// The state of a session while it relays.
 struct Relay {
     environment: Arc<Environment>,
-    route: usize,
     client: Stream,
     upstream: Stream,
     to_upstream: Pump,
@@ -164,7 +164,12 @@ impl Relay {
                 &from_upstream,
                 now,
             ),
-            client_alive: Keepalive::new(pings.client_ping, pings.client_pong, fastrand::f64(), now),
+            client_alive: Keepalive::new(
+                pings.client_ping,
+                pings.client_pong,
+                fastrand::f64(),
+                now,
+            ),
             upstream_alive: Keepalive::new(
                 pings.upstream_ping,
                 pings.upstream_pong,
@@ -178,13 +183,8 @@ impl Relay {
             marker: random_bytes(),
             accounted: 0,
             listens: false,
-            route,
             environment,
         }
-    }
-
-    fn route(&self) -> &Route {
-        &self.environment.config.routes[self.route]
     }
 
     /// Relays until there is an ending.

@@ -14,7 +14,8 @@ impl SessionId {
 
     /// Reads what [`fmt::Display`] writes.
     pub fn parse(text: &str) -> Option<Self> {
-        (text.len() == 16 && !text.starts_with('+')).then(|| u64::from_str_radix(text, 16).ok().map(Self))?
+        (text.len() == 16 && !text.starts_with('+'))
+            .then(|| u64::from_str_radix(text, 16).ok().map(Self))?
     }
 }
 
@@ -31,7 +32,10 @@ mod tests {
     #[test]
     fn an_id_reads_back_what_it_writes() {
         for bits in [0, 1, 0xdead_beef, u64::MAX] {
-            assert_eq!(SessionId::parse(&SessionId::new(bits).to_string()), Some(SessionId::new(bits)));
+            assert_eq!(
+                SessionId::parse(&SessionId::new(bits).to_string()),
+                Some(SessionId::new(bits))
+            );
         }
         assert_eq!(SessionId::parse("12"), None);
         assert_eq!(SessionId::parse("+23456789abcdef0"), None);

@@ -141,7 +141,13 @@ impl SessionHandle {
 impl Registry {
     /// An empty registry; `pending_limit` in bytes.
     pub fn new(pending_limit: u64, now: Instant) -> Self {
-        Self { sessions: DashMap::new(), pending: AtomicU64::new(0), pending_limit, epoch: now, is_closing: AtomicBool::new(false) }
+        Self {
+            sessions: DashMap::new(),
+            pending: AtomicU64::new(0),
+            pending_limit,
+            epoch: now,
+            is_closing: AtomicBool::new(false),
+        }
     }
 
     /// Lists a session. One that comes while all are being closed is closed as well.

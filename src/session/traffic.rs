@@ -158,7 +158,10 @@ mod tests {
         let traffic = Traffic::default();
         traffic.to_upstream.message(MessageKind::Text);
         traffic.to_upstream.bytes(5);
-        assert_eq!(traffic.take_unreported().to_upstream, Counts { messages: [1, 0, 0, 0], bytes: 5 });
+        assert_eq!(
+            traffic.take_unreported().to_upstream,
+            Counts { messages: [1, 0, 0, 0], bytes: 5 }
+        );
         traffic.to_client.message(MessageKind::Pong);
         let second = traffic.take_unreported();
         assert_eq!(second.to_upstream, Counts::default());

@@ -42,7 +42,11 @@ pub struct EndpointPlace(Arc<Endpoint>);
 
 impl Upstream {
     /// Builds the state; all endpoints count as healthy until a check says otherwise.
-    pub fn new(index: usize, config: &config::Upstream, locations: &Locations) -> Result<Self, Problem> {
+    pub fn new(
+        index: usize,
+        config: &config::Upstream,
+        locations: &Locations,
+    ) -> Result<Self, Problem> {
         let wants_tls =
             config.endpoints.iter().any(|endpoint| matches!(endpoint.target, Target::Https { .. }));
         let tls = wants_tls.then(|| connector(config, locations)).transpose()?;
@@ -72,7 +76,8 @@ impl Upstream {
             })
             .collect();
         let turn = self.turn.fetch_add(1, Ordering::Relaxed);
-        let endpoint = self.endpoints.get(balance::pick(self.config.balance, &candidates, turn)?)?;
+        let endpoint =
+            self.endpoints.get(balance::pick(self.config.balance, &candidates, turn)?)?;
         endpoint.sessions.fetch_add(1, Ordering::AcqRel);
         Some((Arc::clone(endpoint), EndpointPlace(Arc::clone(endpoint))))
     }

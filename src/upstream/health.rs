@@ -70,8 +70,7 @@ impl Watch {
 
     fn found(&self, healthy: bool, error: Option<String>) {
         if self.endpoint.set_health(healthy, error.clone()) {
-            let health =
-                if healthy { EndpointHealth::Healthy } else { EndpointHealth::Unhealthy };
+            let health = if healthy { EndpointHealth::Healthy } else { EndpointHealth::Unhealthy };
             self.telemetry.endpoint_health_changed(
                 self.upstream,
                 self.endpoint.index,

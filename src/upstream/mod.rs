@@ -1,7 +1,7 @@
 //! Opening the upstream: choosing an endpoint, connecting, the opening handshake.
 //!
 //! [`endpoint`] knows what state an endpoint is in, [`balance`] picks one, [`connect`] reaches it,
-//! [`answer`] reads what it says, [`open`] puts them together with the deadlines and the retry rule,
+//! [`request`] is what it is asked and [`answer`] what it says, [`open`] puts them together with the deadlines and the retry rule,
 //! and [`health`] watches in the background.
 
 pub mod answer;
@@ -10,3 +10,4 @@ pub mod connect;
 pub mod endpoint;
 pub mod health;
 pub mod open;
+pub mod request;

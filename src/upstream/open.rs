@@ -14,6 +14,7 @@ use tokio::time::timeout;
 use super::answer::{self, Answer, AnswerError};
 use super::connect::{ConnectError, connect};
 use super::endpoint::{Endpoint, EndpointPlace, Upstream};
+use super::request::UpstreamRequest;
 use crate::admission::rejection::Rejection;
 use crate::session::record::Steps;
 use crate::stream::Stream;
@@ -34,20 +35,10 @@ pub struct Opened {
     pub place: EndpointPlace,
 }
 
-/// What the upstream is asked.
-pub struct Ask<'a> {
-    /// Builds the request head for an endpoint.
-    pub head: &'a (dyn Fn(&Endpoint) -> Vec<u8> + Sync),
-    /// Sec-WebSocket-Key in that head.
-    pub key: &'a str,
-    /// Subprotocols in that head.
-    pub offered: &'a [&'a str],
-}
-
 /// Opens a connection; the time spent goes into `steps`.
 pub async fn open(
     upstream: &Upstream,
-    ask: &Ask<'_>,
+    ask: &UpstreamRequest<'_>,
     telemetry: &Telemetry,
     steps: &mut Steps,
 ) -> Result<Opened, Rejection> {
@@ -81,7 +72,7 @@ impl Failure {
 async fn attempt(
     upstream: &Upstream,
     endpoint: &Endpoint,
-    ask: &Ask<'_>,
+    ask: &UpstreamRequest<'_>,
     telemetry: &Telemetry,
     steps: &mut Steps,
 ) -> Result<(Stream, Vec<u8>, Option<String>), Failure> {
@@ -103,22 +94,24 @@ async fn attempt(
     let limit = upstream.config.handshake_timeout;
     let answered = timeout(limit, handshake(&mut stream, endpoint, ask)).await;
     *steps.upstream_handshake.get_or_insert_default() += began.elapsed();
-    let (arrived, subprotocol) = answered
-        .unwrap_or_else(|_| Err(Failure::last(Rejection::UpstreamTimeout("answer the handshake"))))?;
+    let (arrived, subprotocol) = answered.unwrap_or_else(|_| {
+        Err(Failure::last(Rejection::UpstreamTimeout("answer the handshake")))
+    })?;
     Ok((stream, arrived, subprotocol))
 }
 
 async fn handshake(
     stream: &mut Stream,
     endpoint: &Endpoint,
-    ask: &Ask<'_>,
+    ask: &UpstreamRequest<'_>,
 ) -> Result<(Vec<u8>, Option<String>), Failure> {
     let lost = |may_retry| Failure {
         rejection: Rejection::UpstreamUnreachable("it closed without an answer".to_owned()),
         may_retry,
     };
+    let head = ask.head(endpoint).map_err(Failure::last)?;
+    let offered = ask.offered();
     // A failed write says nothing yet: the upstream may have refused before reading the whole head.
-    let head = (ask.head)(endpoint);
     let _ = stream.write_all(&head).await;
     let _ = stream.flush().await;
     let mut buffer = Vec::with_capacity(FIRST_READ);
@@ -127,7 +120,7 @@ async fn handshake(
             Ok(0) | Err(_) => return Err(lost(buffer.is_empty())),
             Ok(_) => {}
         }
-        match answer::parse(&buffer, ask.key, ask.offered) {
+        match answer::parse(&buffer, &ask.key, &offered) {
             Ok(Answer::Incomplete) => {}
             Ok(Answer::Switched { subprotocol, head_len }) => {
                 return Ok((buffer.split_off(head_len.min(buffer.len())), subprotocol));

@@ -3,8 +3,8 @@
 //! Formatting is tungstenite's. Towards the upstream the gateway is a client and masks with a fresh
 //! random key, which the caller brings (RFC 6455 section 5.3).
 
-use tungstenite::protocol::frame::coding::{Control, OpCode};
 use tungstenite::protocol::frame::FrameHeader;
+use tungstenite::protocol::frame::coding::{Control, OpCode};
 
 use super::close::MAX_REASON;
 
@@ -45,9 +45,7 @@ fn control(opcode: Control, mut payload: Vec<u8>, masking: Masking) -> Vec<u8> {
         ..FrameHeader::default()
     };
     let mut frame = Vec::with_capacity(6 + payload.len());
-    header
-        .format(payload.len() as u64, &mut frame)
-        .expect("writing into a Vec cannot fail");
+    header.format(payload.len() as u64, &mut frame).expect("writing into a Vec cannot fail");
     if let Some(key) = mask {
         unmask(&mut payload, key, 0);
     }
@@ -60,7 +58,8 @@ pub fn unmask(bytes: &mut [u8], key: [u8; 4], offset: usize) {
     let mut rotated = key;
     rotated.rotate_left(offset % 4);
     let word = u64::from_ne_bytes([
-        rotated[0], rotated[1], rotated[2], rotated[3], rotated[0], rotated[1], rotated[2], rotated[3],
+        rotated[0], rotated[1], rotated[2], rotated[3], rotated[0], rotated[1], rotated[2],
+        rotated[3],
     ]);
     let (chunks, rest) = bytes.as_chunks_mut::<8>();
     for chunk in chunks {

@@ -116,7 +116,9 @@ pub fn settle(ending: &Ending, policy: CodePolicy<'_>) -> Settlement {
     let (client, upstream) = match ending {
         // The Close is relayed, the other end's Close is the reply; this is what stands in for it
         // when none comes.
-        Ending::ClientClosed(status) | Ending::UpstreamClosed(status) => (echo(*status), echo(*status)),
+        Ending::ClientClosed(status) | Ending::UpstreamClosed(status) => {
+            (echo(*status), echo(*status))
+        }
         Ending::ClientClosedIllegally(_) => (say(1002), say(1001)),
         Ending::UpstreamClosedIllegally(_) => (own(1011), say(1002)),
         Ending::ClientViolation(violation) => (own(blame(*violation)), say(1001)),
@@ -234,7 +236,9 @@ impl Ending {
         match self {
             Self::ClientTimeout(silence) => Some(format!("the client {}", silence.describe())),
             Self::UpstreamStalled(silence) => Some(format!("the upstream {}", silence.describe())),
-            _ => self.violation().map(|(side, violation)| format!("{}: {violation}", side.as_str())),
+            _ => {
+                self.violation().map(|(side, violation)| format!("{}: {violation}", side.as_str()))
+            }
         }
     }
 }
@@ -276,9 +280,21 @@ mod tests {
             (E::ClientViolation(Violation::Rsv), "1002 client_violation", "1001 client_violation"),
             (E::ClientViolation(Violation::Utf8), "1007 client_violation", "1001 client_violation"),
             (E::ClientViolation(Violation::Size), "1009 client_violation", "1001 client_violation"),
-            (E::UpstreamViolation(Violation::Rsv), "1011 upstream_violation", "1002 upstream_violation"),
-            (E::UpstreamViolation(Violation::Utf8), "1011 upstream_violation", "1007 upstream_violation"),
-            (E::UpstreamViolation(Violation::Size), "1011 upstream_violation", "1009 upstream_violation"),
+            (
+                E::UpstreamViolation(Violation::Rsv),
+                "1011 upstream_violation",
+                "1002 upstream_violation",
+            ),
+            (
+                E::UpstreamViolation(Violation::Utf8),
+                "1011 upstream_violation",
+                "1007 upstream_violation",
+            ),
+            (
+                E::UpstreamViolation(Violation::Size),
+                "1011 upstream_violation",
+                "1009 upstream_violation",
+            ),
             (E::ClientLost, "-", "1001 client_lost"),
             (E::UpstreamLost, "1011 upstream_lost", "-"),
             (E::ClientTimeout(Silence::NoPong), "4408 client_timeout abort", "1001 client_timeout"),

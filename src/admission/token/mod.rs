@@ -241,7 +241,8 @@ fn form_decode(text: &str) -> Cow<'_, [u8]> {
     Cow::Owned(percent_decode(spaced.as_bytes()).collect())
 }
 
-fn untouched(request: &UpgradeRequest) -> Stripped {
+/// The request as it came.
+pub fn untouched(request: &UpgradeRequest) -> Stripped {
     Stripped {
         headers: request.headers.clone(),
         query: request.query.clone(),

@@ -11,8 +11,7 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 
 use super::labels::{
-    ConnectFailure, EndpointHealth, EvictionReason, LimitAction,
-    ReloadResult, StrippedExtension,
+    ConnectFailure, EndpointHealth, EvictionReason, LimitAction, ReloadResult, StrippedExtension,
 };
 use super::metrics::unix_now;
 use super::throttle::Throttle;
@@ -171,8 +170,8 @@ impl Telemetry {
 /// Of the gateway itself.
 impl Telemetry {
     /// A listener takes connections.
-    pub fn listener_opened(&self, listener: &str) {
-        tracing::info!(listener, "listening");
+    pub fn listener_opened(&self, listener: &str, address: &dyn Display) {
+        tracing::info!(listener, %address, "listening");
     }
 
     /// A health check changed its mind on an endpoint.

@@ -11,8 +11,7 @@ use prometheus::{Encoder, Histogram, IntCounter, IntGauge, Registry, TextEncoder
 
 use super::families::Families;
 use super::labels::{
-    CloseCodeLabels, EvictionReason, LimitAction, ReloadResult,
-    StrippedExtension,
+    CloseCodeLabels, EvictionReason, LimitAction, ReloadResult, StrippedExtension,
 };
 use super::logging;
 use super::route_metrics::{HandshakeMetrics, RouteMetrics};

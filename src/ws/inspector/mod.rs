@@ -153,7 +153,12 @@ impl FrameInspector {
         Ok(message)
     }
 
-    fn go_on(&mut self, mut frame: Streaming, bytes: &[u8], before: usize) -> Result<Step, Violation> {
+    fn go_on(
+        &mut self,
+        mut frame: Streaming,
+        bytes: &[u8],
+        before: usize,
+    ) -> Result<Step, Violation> {
         let payload = prefix(bytes, frame.remaining).unwrap_or(bytes);
         self.check_text(payload, frame.mask, frame.mask_offset)?;
         let len = before + payload.len();

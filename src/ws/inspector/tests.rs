@@ -208,7 +208,9 @@ fn tungstenite_verdict(bytes: &[u8], side: Side) -> (usize, bool) {
         match socket.read() {
             Ok(tungstenite::Message::Close(_)) => return (messages, false),
             Ok(_) => messages += 1,
-            Err(tungstenite::Error::Io(error)) if error.kind() == std::io::ErrorKind::WouldBlock => {
+            Err(tungstenite::Error::Io(error))
+                if error.kind() == std::io::ErrorKind::WouldBlock =>
+            {
                 return (messages, false);
             }
             Err(_) => return (messages, true),

@@ -1,0 +1,233 @@
+//! `[[listener]]` and `[admin]`: the sockets the gateway listens on. Pure.
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+
+use ipnet::IpNet;
+
+use super::hosts::Host;
+use super::reader::{Node, Table};
+
+/// One public listening socket.
+#[derive(Debug, Clone)]
+pub struct Listener {
+    /// Address to bind; also the `listener` label of metrics.
+    pub bind: SocketAddr,
+    /// A PROXY v1/v2 header is required on every connection, and only from `trusted_proxies`.
+    pub proxy_protocol: bool,
+    /// Peers whose PROXY header or X-Forwarded-For is believed.
+    pub trusted_proxies: Vec<IpNet>,
+    /// TLS settings; `None` is plain `ws://`.
+    pub tls: Option<ListenerTls>,
+}
+
+/// TLS of a listener.
+#[derive(Debug, Clone)]
+pub struct ListenerTls {
+    /// Certificates, chosen by SNI; the first is the default. Never empty.
+    pub certificates: Vec<Certificate>,
+    /// Lowest protocol version offered.
+    pub min_version: TlsVersion,
+    /// PEM file of the authorities that sign client certificates; set: they are required.
+    pub client_ca: Option<PathBuf>,
+}
+
+/// A certificate chain and its key, both PEM files.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Certificate {
+    /// Chain, leaf first.
+    pub chain: PathBuf,
+    /// Private key: PKCS#8, PKCS#1 or SEC1.
+    pub key: PathBuf,
+}
+
+/// TLS protocol versions a listener can start from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TlsVersion {
+    /// TLS 1.2 and 1.3.
+    V1_2,
+    /// TLS 1.3 only.
+    V1_3,
+}
+
+/// The admin listener.
+#[derive(Debug, Clone)]
+pub struct Admin {
+    /// Where it listens.
+    pub bind: AdminBind,
+    /// File with the bearer token its callers must present.
+    pub token_file: Option<PathBuf>,
+    /// Further names it may be called by (Host header).
+    pub hosts: Vec<String>,
+}
+
+/// Where the admin listener listens.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum AdminBind {
+    /// `127.0.0.1:9901`
+    Tcp(SocketAddr),
+    /// `unix:/run/framegate/admin.sock`
+    Unix(PathBuf),
+}
+
+/// Why a text is no address to listen on.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(super) enum BindError {
+    /// `systemd:NAME`
+    #[error("sockets passed by systemd are not supported yet; write an address and a port")]
+    Systemd,
+    /// `unix:/path` where it cannot be.
+    #[error("clients connect over TCP: write an address and a port, such as \"0.0.0.0:8443\"")]
+    Unix,
+    /// `0.0.0.0`
+    #[error("has no port; write it behind the address, such as {0:?}")]
+    NoPort(String),
+    /// `:8443`, `*:8443`, `8443`
+    #[error("has no address; did you mean \"0.0.0.0:{0}\" (or \"[::]:{0}\" for IPv6 too)?")]
+    NoAddress(u16),
+    /// `localhost:8443`
+    #[error("names are not looked up here; did you mean \"127.0.0.1:{0}\"?")]
+    Localhost(u16),
+    /// Anything else.
+    #[error("must be an address and a port, such as \"0.0.0.0:8443\" or \"[::1]:8443\"")]
+    Form,
+}
+
+impl Listener {
+    /// Reads one `[[listener]]`; `None` without a usable address.
+    pub(super) fn read(table: &mut Table<'_, '_>) -> Option<Self> {
+        let bind = table
+            .required("bind", "the address and port to listen on, such as \"0.0.0.0:8443\"")
+            .and_then(|node| node.parse(tcp_address));
+        let proxy_protocol = table.boolean("proxy_protocol", false);
+        let trusted_proxies_typed = table.list("trusted_proxies", |node| Some(network(&node)));
+        if proxy_protocol && trusted_proxies_typed.is_empty() {
+            table.problem(
+                "proxy_protocol",
+                "true without trusted_proxies would refuse everybody: name the balancers' addresses there",
+            );
+        }
+        let tls = table.optional_section("tls", ListenerTls::read);
+        let trusted_proxies = trusted_proxies_typed.into_iter().flatten().collect();
+        Some(Self { bind: bind?, proxy_protocol, trusted_proxies, tls })
+    }
+}
+
+impl ListenerTls {
+    fn read(table: &mut Table<'_, '_>) -> Self {
+        let hint = "[{ chain = \"FILE\", key = \"FILE\" }]";
+        let certificates = table
+            .required_list("certificates", hint, |node| node.table(Certificate::read).flatten());
+        let versions = [("1.2", TlsVersion::V1_2), ("1.3", TlsVersion::V1_3)];
+        let min_version = table.choice("min_version", &versions, TlsVersion::V1_2);
+        Self { certificates, min_version, client_ca: table.file("client_ca") }
+    }
+}
+
+impl Certificate {
+    fn read(table: &mut Table<'_, '_>) -> Option<Self> {
+        let chain = table.required("chain", "the PEM file with the certificates, leaf first");
+        let key = table.required("key", "the PEM file with the private key");
+        let (chain, key) = (chain.and_then(|node| node.file()), key.and_then(|node| node.file()));
+        Some(Self { chain: chain?, key: key? })
+    }
+}
+
+impl Admin {
+    /// Reads `[admin]`; `None` if it is off or its address is unusable.
+    pub(super) fn read(table: &mut Table<'_, '_>) -> Option<Self> {
+        let bind = match table.take("bind") {
+            Some(node) => node.text().and_then(|text| match text.strip_prefix("unix:") {
+                _ if text.is_empty() => None,
+                Some(_) => node
+                    .parse(super::endpoint::unix_path)
+                    .map(|path| AdminBind::Unix(node.in_folder(path))),
+                None => node.parse(tcp_address).map(AdminBind::Tcp),
+            }),
+            None => Some(AdminBind::Tcp(DEFAULT_ADMIN)),
+        };
+        let token_file = table.file("token_file");
+        let hosts = table.set("hosts", |node| node.parse(Host::parse).map(Host::into_string));
+        if token_file.is_none() && bind.as_ref().is_some_and(AdminBind::reaches_beyond_the_machine)
+        {
+            table.problem(
+                "token_file",
+                "is required where the admin address is neither loopback nor a unix socket: \
+                 whoever reaches it can end sessions",
+            );
+        }
+        Some(Self { bind: bind?, token_file, hosts })
+    }
+}
+
+impl AdminBind {
+    fn reaches_beyond_the_machine(&self) -> bool {
+        match self {
+            Self::Tcp(address) => !address.ip().to_canonical().is_loopback(),
+            Self::Unix(_) => false,
+        }
+    }
+}
+
+/// An address and a port.
+pub(super) fn tcp_address(text: &str) -> Result<SocketAddr, BindError> {
+    if let Ok(address) = text.parse() {
+        return Ok(address);
+    }
+    if text.starts_with("systemd:") {
+        return Err(BindError::Systemd);
+    }
+    if text.starts_with("unix:") {
+        return Err(BindError::Unix);
+    }
+    if let Ok(address) = text.trim_matches(['[', ']']).parse::<IpAddr>() {
+        return Err(BindError::NoPort(SocketAddr::new(address, 8443).to_string()));
+    }
+    let (host, port) = text.rsplit_once(':').unwrap_or(("", text));
+    match (host, port.parse()) {
+        ("" | "*", Ok(port)) => Err(BindError::NoAddress(port)),
+        ("localhost", Ok(port)) => Err(BindError::Localhost(port)),
+        _ => Err(BindError::Form),
+    }
+}
+
+/// A network, or one address as the network of itself; host bits are cleared.
+fn network(node: &Node<'_, '_>) -> Option<IpNet> {
+    let parse = |text: &str| {
+        text.parse::<IpNet>()
+            .map(|network| network.trunc())
+            .or_else(|_| text.parse::<IpAddr>().map(IpNet::from))
+            .map_err(|_| "must be a network or an address, such as \"10.0.0.0/8\" or \"::1\"")
+    };
+    node.parse(parse)
+}
+
+/// Where the admin listener is unless it is put elsewhere.
+const DEFAULT_ADMIN: SocketAddr = SocketAddr::new(IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 9901);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_need_a_port_and_names_are_not_looked_up() {
+        for text in ["0.0.0.0:8443", "[::]:8443", "[::1]:0", "127.0.0.1:1"] {
+            assert_eq!(tcp_address(text), Ok(text.parse().unwrap()), "{text}");
+        }
+        for (text, expected) in [
+            ("systemd:wss", BindError::Systemd),
+            ("unix:/run/x.sock", BindError::Unix),
+            ("0.0.0.0", BindError::NoPort("0.0.0.0:8443".to_owned())),
+            ("[::]", BindError::NoPort("[::]:8443".to_owned())),
+            (":8443", BindError::NoAddress(8443)),
+            ("*:8443", BindError::NoAddress(8443)),
+            ("8443", BindError::NoAddress(8443)),
+            ("localhost:8443", BindError::Localhost(8443)),
+            ("chat.example.com:8443", BindError::Form),
+            ("0.0.0.0:99999", BindError::Form),
+            ("", BindError::Form),
+        ] {
+            assert_eq!(tcp_address(text), Err(expected), "{text}");
+        }
+    }
+}

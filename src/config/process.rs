@@ -1,0 +1,202 @@
+//! `[timeouts]`, `[keepalive]`, `[drain]`, `[log]` and `[close_codes]`. Pure.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use super::reader::{Node, Table};
+use super::suggest::{did_you_mean, nearest};
+use crate::session::label::Label;
+
+/// Deadlines. `None` is "0": never.
+#[derive(Debug, Clone)]
+pub struct Timeouts {
+    /// TLS handshake (and PROXY header).
+    pub tls_handshake: Duration,
+    /// Request head.
+    pub request_head: Duration,
+    /// No data message either way.
+    pub idle: Option<Duration>,
+    /// A peer that stops reading.
+    pub write_stall: Duration,
+    /// Waiting for a peer's Close or FIN.
+    pub close: Duration,
+}
+
+/// The gateway's own pings. `None` is "0": off.
+#[derive(Debug, Clone)]
+pub struct Keepalive {
+    /// Silence of the client after which it is pinged.
+    pub client_ping: Option<Duration>,
+    /// Time for its pong.
+    pub client_pong: Duration,
+    /// Silence of the upstream after which it is pinged.
+    pub upstream_ping: Option<Duration>,
+    /// Time for its pong.
+    pub upstream_pong: Duration,
+}
+
+/// How sessions are ended on SIGTERM.
+#[derive(Debug, Clone)]
+pub struct Drain {
+    /// Not ready, but still serving, for this long first.
+    pub announce: Duration,
+    /// Closes are spread evenly over this.
+    pub window: Duration,
+    /// Then this long until what is left is aborted.
+    pub grace: Duration,
+    /// Close code sent.
+    pub code: u16,
+}
+
+/// Logging.
+#[derive(Debug, Clone)]
+pub struct Log {
+    /// Text or JSON lines.
+    pub format: LogFormat,
+    /// Lowest level written.
+    pub level: LogLevel,
+    /// One access-log line per connection.
+    pub access: bool,
+}
+
+/// Form of log lines.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// For machines.
+    Json,
+}
+
+/// Log levels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(missing_docs, reason = "the names say it")]
+pub enum LogLevel {
+    Error,
+    Warn,
+    Info,
+    Debug,
+    Trace,
+}
+
+/// Overrides of the close-code tables (`[close_codes]`).
+#[derive(Debug, Clone, Default)]
+pub struct CloseCodes {
+    /// By label.
+    pub by_label: HashMap<Label, u16>,
+    /// By negotiated subprotocol, then label.
+    pub by_subprotocol: HashMap<String, HashMap<Label, u16>>,
+}
+
+impl CloseCodes {
+    /// The operator's code for `label`, if one was set; the subprotocol's own entry wins.
+    pub fn get(&self, label: Label, subprotocol: Option<&str>) -> Option<u16> {
+        subprotocol
+            .and_then(|name| self.by_subprotocol.get(name)?.get(&label))
+            .or_else(|| self.by_label.get(&label))
+            .copied()
+    }
+}
+
+impl Timeouts {
+    /// Reads `[timeouts]`.
+    pub(super) fn read(table: &mut Table<'_, '_>) -> Self {
+        Self {
+            tls_handshake: table.deadline("tls_handshake", seconds(5)),
+            request_head: table.deadline("request_head", seconds(5)),
+            idle: table.interval("idle", Duration::ZERO),
+            write_stall: table.deadline("write_stall", seconds(30)),
+            close: table.deadline("close", seconds(5)),
+        }
+    }
+}
+
+impl Keepalive {
+    /// Reads `[keepalive]`.
+    pub(super) fn read(table: &mut Table<'_, '_>) -> Self {
+        Self {
+            client_ping: table.interval("client_ping", seconds(30)),
+            client_pong: table.deadline("client_pong", seconds(10)),
+            upstream_ping: table.interval("upstream_ping", seconds(30)),
+            upstream_pong: table.deadline("upstream_pong", seconds(10)),
+        }
+    }
+}
+
+impl Drain {
+    /// Reads `[drain]`.
+    pub(super) fn read(table: &mut Table<'_, '_>) -> Self {
+        Self {
+            announce: table.duration("announce", Duration::ZERO),
+            window: table.duration("window", seconds(30)),
+            grace: table.duration("grace", seconds(10)),
+            code: table.take("code").and_then(|node| close_code(&node)).unwrap_or(1012),
+        }
+    }
+}
+
+impl Log {
+    /// Reads `[log]`.
+    pub(super) fn read(table: &mut Table<'_, '_>) -> Self {
+        let formats = [("text", LogFormat::Text), ("json", LogFormat::Json)];
+        let levels = [
+            ("error", LogLevel::Error),
+            ("warn", LogLevel::Warn),
+            ("info", LogLevel::Info),
+            ("debug", LogLevel::Debug),
+            ("trace", LogLevel::Trace),
+        ];
+        Self {
+            format: table.choice("format", &formats, LogFormat::Text),
+            level: table.choice("level", &levels, LogLevel::Info),
+            access: table.boolean("access", true),
+        }
+    }
+}
+
+impl CloseCodes {
+    /// Reads `[close_codes]`.
+    pub(super) fn read(table: &mut Table<'_, '_>) -> Self {
+        let by_subprotocol = table.section("subprotocol", |table| {
+            let named = table.named().into_iter();
+            named.filter_map(|(name, node)| Some((name, node.table(read_codes)?))).collect()
+        });
+        Self { by_label: read_codes(table), by_subprotocol }
+    }
+}
+
+fn read_codes(table: &mut Table<'_, '_>) -> HashMap<Label, u16> {
+    let named = table.named().into_iter();
+    named.filter_map(|(name, node)| Some((label(&name, &node)?, close_code(&node)?))).collect()
+}
+
+/// The label of this name, if its code is the gateway's to choose.
+fn label(name: &str, node: &Node<'_, '_>) -> Option<Label> {
+    let Some(label) = Label::parse(name) else {
+        let choosable = Label::ALL.iter().filter(|label| label.has_chosen_code());
+        let near = did_you_mean(nearest(name, choosable.map(|label| label.as_str())));
+        node.problem(format_args!("no ending or refusal is called {name:?}{near}"));
+        return None;
+    };
+    if !label.has_chosen_code() {
+        node.problem("has no code of its own: it is always told by HTTP, by the peer's own code, or not at all");
+        return None;
+    }
+    Some(label)
+}
+
+/// A code that may stand in a Close frame (RFC 6455 section 7.4 and the registry behind it).
+fn close_code(node: &Node<'_, '_>) -> Option<u16> {
+    let code = node.number(0..=u16::MAX)?;
+    if matches!(code, 1000..=1003 | 1007..=1014 | 3000..=4999) {
+        return Some(code);
+    }
+    node.problem(format_args!(
+        "{code} may not stand in a Close frame; use 1000-1003, 1007-1014 or 3000-4999"
+    ));
+    None
+}
+
+fn seconds(seconds: u64) -> Duration {
+    Duration::from_secs(seconds)
+}

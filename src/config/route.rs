@@ -1,0 +1,349 @@
+//! `[[route]]`: what a host and path lead to, and under which rules. Pure.
+
+use std::collections::HashMap;
+
+use regex::Regex;
+
+use super::hosts::{self, Host};
+use super::limits::{RouteDefaults, RouteLimits, UserScope};
+use super::locations::child;
+use super::pattern;
+use super::reader::{Node, Table};
+use super::suggest::{did_you_mean, nearest};
+
+/// What a path and host lead to (`[[route]]`).
+#[derive(Debug, Clone)]
+pub struct Route {
+    /// The pattern as typed, `/api/v1/chats/{chat_id}/ws`: the `route` label of metrics (with the hosts in front
+    /// where two routes share a path).
+    pub label: String,
+    /// The path pattern as typed; valid by [`crate::route::Pattern::parse`].
+    pub path: String,
+    /// Types of path parameters; a parameter without entry is any one segment.
+    pub parameters: HashMap<String, ParameterType>,
+    /// Lower-case host names this route answers to; empty: any.
+    pub hosts: Vec<String>,
+    /// Index into [`super::Config::upstreams`].
+    pub upstream: usize,
+    /// Index into [`super::Config::verifiers`]; `None`: no token is asked for (`verifier = "none"`).
+    pub verifier: Option<usize>,
+    /// Allowed origins, lower case (`https://chat.example.com`); empty: any.
+    pub origins: Vec<String>,
+    /// Rules on the token's claims.
+    pub authorize: Authorize,
+    /// How a refusal is told.
+    pub refuse: RefuseMode,
+    /// What goes upstream besides the client's own headers.
+    pub forward: Forward,
+    /// `[limits]` with this route's overrides.
+    pub limits: RouteLimits,
+}
+
+/// The form a path parameter must have, else `no_route`.
+#[derive(Debug, Clone)]
+pub enum ParameterType {
+    /// RFC 9562 text form, either case.
+    Uuid,
+    /// Decimal digits, at most 20.
+    Integer,
+    /// The whole segment must match (anchored by the parser).
+    Matches(Regex),
+}
+
+/// Authorisation rules; all must hold.
+#[derive(Debug, Clone, Default)]
+pub struct Authorize {
+    /// Claim name and the values of which it must be (or, an array, contain) one.
+    pub claims: Vec<(String, Vec<serde_json::Value>)>,
+    /// Claim name (an array) and the path parameter that must be contained in it.
+    pub contains: Vec<(String, String)>,
+}
+
+/// How a refusal is told to the client.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RefuseMode {
+    /// `Close` for browsers (an Origin header is there), `Http` for others.
+    Auto,
+    /// By HTTP status.
+    Http,
+    /// By completing the handshake and sending Close.
+    Close,
+}
+
+/// What goes upstream besides the client's own headers.
+#[derive(Debug, Clone)]
+pub struct Forward {
+    /// What becomes of the token.
+    pub token: ForwardToken,
+    /// Send X-Auth-User and X-Auth-Claims.
+    pub identity: bool,
+    /// Claims sent in X-Auth-Claims.
+    pub claims: Vec<String>,
+    /// Which Host the upstream sees.
+    pub host: ForwardHost,
+}
+
+/// What becomes of the token on its way upstream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ForwardToken {
+    /// It stays where it came.
+    Keep,
+    /// It is removed.
+    Strip,
+    /// It is moved into `Authorization: Bearer`.
+    Authorization,
+}
+
+/// Which Host header the upstream sees.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ForwardHost {
+    /// The client's.
+    Client,
+    /// The endpoint's.
+    Upstream,
+}
+
+/// What routes refer to.
+pub(super) struct Referents {
+    /// Names of upstreams in the order of [`super::Config::upstreams`].
+    pub(super) upstreams: Vec<String>,
+    /// Names of verifiers in the order of [`super::Config::verifiers`].
+    pub(super) verifiers: Vec<String>,
+    /// `[limits]`
+    pub(super) limits: RouteDefaults,
+}
+
+/// A route's `verifier`, as far as it could be read.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum VerifierChoice {
+    None,
+    Index(usize),
+    Unreadable,
+}
+
+impl Route {
+    /// Reads one `[[route]]`; `None` if it has no usable path. Other faults leave gaps.
+    pub(super) fn read(table: &mut Table<'_, '_>, referents: &Referents) -> Option<Self> {
+        let path = read_path(table);
+        let names = path.as_ref().map(|(_, names)| names.as_slice());
+        let parameters = table.section("parameters", |types| read_types(types, names));
+        let hosts = table.set("hosts", |node| node.parse(Host::parse).map(Host::into_string));
+        let upstream = table
+            .required("upstream", "the name of one of [upstreams]")
+            .and_then(|node| reference(&node, "upstream", &referents.upstreams));
+        let verifier = read_verifier(table, &referents.verifiers);
+        let origins = table.set("origins", |node| node.parse(hosts::origin));
+        let authorize = table.section("authorize", |rules| Authorize::read(rules, names));
+        let refuse =
+            [("auto", RefuseMode::Auto), ("http", RefuseMode::Http), ("close", RefuseMode::Close)];
+        let refuse = table.choice("refuse", &refuse, RefuseMode::Auto);
+        let forward = table.section("forward", Forward::read);
+        let limits = read_limits(table, &referents.limits, names, verifier);
+        if verifier == VerifierChoice::None {
+            reject_rules_on_tokens(table, &authorize, &forward);
+        }
+        let (path, _) = path?;
+        Some(Self {
+            label: path.clone(),
+            path,
+            parameters,
+            hosts,
+            upstream: upstream.unwrap_or_default(),
+            verifier: match verifier {
+                VerifierChoice::Index(index) => Some(index),
+                VerifierChoice::None | VerifierChoice::Unreadable => None,
+            },
+            origins,
+            authorize,
+            refuse,
+            forward,
+            limits,
+        })
+    }
+
+    /// Whether some request could be meant by both routes.
+    pub(super) fn collides_with(&self, other: &Self) -> bool {
+        let hosts_meet = if self.hosts.is_empty() || other.hosts.is_empty() {
+            self.hosts.is_empty() && other.hosts.is_empty()
+        } else {
+            self.hosts.iter().any(|host| other.hosts.contains(host))
+        };
+        hosts_meet && pattern::shape(&self.path) == pattern::shape(&other.path)
+    }
+}
+
+impl Authorize {
+    fn read(table: &mut Table<'_, '_>, names: Option<&[String]>) -> Self {
+        let claims = table.section("claims", |claims| {
+            let pairs = claims.named().into_iter();
+            pairs.filter_map(|(claim, node)| Some((claim, allowed_values(node)?))).collect()
+        });
+        let contains = table.section("contains", |claims| {
+            let pairs = claims.named().into_iter();
+            pairs.filter_map(|(claim, node)| Some((claim, parameter(&node, names)?))).collect()
+        });
+        Self { claims, contains }
+    }
+}
+
+impl Forward {
+    fn read(table: &mut Table<'_, '_>) -> Self {
+        let token = [
+            ("keep", ForwardToken::Keep),
+            ("strip", ForwardToken::Strip),
+            ("authorization", ForwardToken::Authorization),
+        ];
+        let host = [("client", ForwardHost::Client), ("upstream", ForwardHost::Upstream)];
+        Self {
+            token: table.choice("token", &token, ForwardToken::Keep),
+            identity: table.boolean("identity", true),
+            claims: table.set("claims", Node::word),
+            host: table.choice("host", &host, ForwardHost::Client),
+        }
+    }
+}
+
+/// Makes the labels of routes with the same path differ: the hosts go in front.
+pub(super) fn label_routes(routes: &mut [Route]) {
+    let mut uses: HashMap<String, usize> = HashMap::new();
+    for route in routes.iter() {
+        let uses = uses.entry(route.path.clone()).or_default();
+        *uses = uses.saturating_add(1);
+    }
+    for route in routes {
+        if uses.get(&route.path).is_some_and(|uses| *uses > 1) {
+            route.label = format!("{}{}", route.hosts.join(","), route.path);
+        }
+    }
+}
+
+/// The path and the names of its parameters.
+fn read_path(table: &mut Table<'_, '_>) -> Option<(String, Vec<String>)> {
+    let node = table.required("path", "such as \"/ws\" or \"/chats/{chat_id}/ws\"")?;
+    let names = node.parse(pattern::parameter_names)?;
+    Some((node.text()?.to_owned(), names))
+}
+
+fn read_types(
+    types: &mut Table<'_, '_>,
+    names: Option<&[String]>,
+) -> HashMap<String, ParameterType> {
+    let mut parameters = HashMap::new();
+    for (name, node) in types.named() {
+        if let Some(names) = names.filter(|names| !names.contains(&name)) {
+            node.problem(no_parameter(&name, names));
+        }
+        if let Some(kind) = node.parse(pattern::parameter_type) {
+            parameters.insert(name, kind);
+        }
+    }
+    parameters
+}
+
+fn read_verifier(table: &mut Table<'_, '_>, verifiers: &[String]) -> VerifierChoice {
+    let hint = "the name of one of [verifiers], or \"none\" to let everybody in without a token";
+    let Some(node) = table.required("verifier", hint) else {
+        return VerifierChoice::Unreadable;
+    };
+    if node.value().as_str() == Some(NO_VERIFIER) {
+        return VerifierChoice::None;
+    }
+    match reference(&node, "verifier", verifiers) {
+        Some(index) => VerifierChoice::Index(index),
+        None => VerifierChoice::Unreadable,
+    }
+}
+
+fn read_limits(
+    table: &mut Table<'_, '_>,
+    defaults: &RouteDefaults,
+    names: Option<&[String]>,
+    verifier: VerifierChoice,
+) -> RouteLimits {
+    let limits = table.section("limits", |table| {
+        let limits = defaults.read(table).limits;
+        super::limits::ProcessLimits::reject(table);
+        limits
+    });
+    // A route without users counts none.
+    if verifier == VerifierChoice::None {
+        return limits;
+    }
+    let (UserScope::Path(name), Some(names)) = (&limits.user_scope, names) else { return limits };
+    if !names.contains(name) {
+        let key = child(&table.at("limits"), "user_scope");
+        let message = no_parameter(name, names);
+        if table.was_typed(&key) {
+            table.report(key, message);
+        } else {
+            table.problem(
+                "path",
+                format_args!(
+                    "{message}, which limits.user_scope counts by; give the route its own limits.user_scope"
+                ),
+            );
+        }
+    }
+    limits
+}
+
+/// The index of the name a value refers to.
+fn reference(node: &Node<'_, '_>, kind: &str, names: &[String]) -> Option<usize> {
+    let text = node.text()?;
+    let found = names.iter().position(|name| name == text);
+    if found.is_none() {
+        let near = did_you_mean(nearest(text, names.iter().map(String::as_str)));
+        node.problem(format_args!("no {kind} is called {text:?}{near}"));
+    }
+    found
+}
+
+/// The value or values of which a claim must have one.
+fn allowed_values(node: Node<'_, '_>) -> Option<Vec<serde_json::Value>> {
+    let value = node.json()?;
+    let values = match value {
+        serde_json::Value::Array(values) => values,
+        scalar => vec![scalar],
+    };
+    if values.iter().any(|value| value.is_array() || value.is_object()) {
+        node.problem("must be a string, a number, true or false, or an array of those");
+        return None;
+    }
+    if values.is_empty() {
+        node.problem("must not be empty: no token could ever be allowed");
+        return None;
+    }
+    Some(values)
+}
+
+/// The name of one of the path's parameters.
+fn parameter(node: &Node<'_, '_>, names: Option<&[String]>) -> Option<String> {
+    let name = node.text()?;
+    if let Some(names) = names.filter(|names| !names.iter().any(|other| other == name)) {
+        node.problem(no_parameter(name, names));
+        return None;
+    }
+    Some(name.to_owned())
+}
+
+fn no_parameter(name: &str, names: &[String]) -> String {
+    let near = did_you_mean(nearest(name, names.iter().map(String::as_str)));
+    format!("the path has no parameter {name:?}{near}")
+}
+
+/// Rules on a token are no rules where none is asked for: whoever wrote them relies on them.
+fn reject_rules_on_tokens(table: &Table<'_, '_>, authorize: &Authorize, forward: &Forward) {
+    let message = "needs a token, and verifier = \"none\" asks for none";
+    if !authorize.claims.is_empty() || !authorize.contains.is_empty() {
+        table.problem("authorize", message);
+    }
+    if forward.token != ForwardToken::Keep {
+        table.report(child(&table.at("forward"), "token"), message);
+    }
+    if !forward.claims.is_empty() {
+        table.report(child(&table.at("forward"), "claims"), message);
+    }
+}
+
+/// What is written where no token is asked for.
+pub(super) const NO_VERIFIER: &str = "none";

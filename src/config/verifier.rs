@@ -1,0 +1,270 @@
+//! `[verifiers.NAME]`: who signs tokens, and where a token may stand. Pure.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use jsonwebtoken::Algorithm;
+
+use super::reader::{Node, Table};
+use super::suggest::{did_you_mean, nearest};
+
+/// Who signs tokens, and what such a token must say (`[verifiers.NAME]`).
+#[derive(Debug, Clone)]
+pub struct Verifier {
+    /// The NAME.
+    pub name: String,
+    /// Static keys, never empty.
+    pub keys: Vec<Key>,
+    /// Accepted `iss`; empty: not checked.
+    pub issuers: Vec<String>,
+    /// Accepted `aud`; empty: not checked.
+    pub audiences: Vec<String>,
+    /// Clock skew allowed on exp, nbf and iat.
+    pub leeway: Duration,
+    /// The claim that names the user.
+    pub user_claim: String,
+    /// Claims that must be there with exactly this value.
+    pub required_claims: Vec<(String, serde_json::Value)>,
+    /// Accepted `typ` headers, lower case, without `application/`; empty: JWT or absent.
+    pub token_types: Vec<String>,
+    /// Where a token may stand; the first that is present counts. Never empty.
+    pub sources: Vec<TokenSource>,
+}
+
+/// One static verification key.
+#[derive(Debug, Clone)]
+pub struct Key {
+    /// Key id; `None` is tried for every token of its algorithm.
+    pub kid: Option<String>,
+    /// The only algorithm this key verifies.
+    pub algorithm: Algorithm,
+    /// PEM, JWK or raw secret.
+    pub file: PathBuf,
+}
+
+/// Where a token may stand in the handshake.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum TokenSource {
+    /// `Authorization: Bearer …`
+    Header,
+    /// `Sec-WebSocket-Protocol: base64url.bearer.authorization.framegate.<base64url>`
+    Subprotocol,
+    /// `Sec-WebSocket-Protocol: NAME, <token>`: the entry after NAME.
+    SubprotocolAfter(String),
+    /// A cookie.
+    Cookie(String),
+    /// A query parameter.
+    Query(String),
+}
+
+/// Why a text is no token source.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(super) enum SourceError {
+    /// `cookie`, `query`
+    #[error("must name the {kind}; did you mean \"{kind}:NAME\"?", kind = .0)]
+    NoName(&'static str),
+    /// `cookie:a b`
+    #[error("is not a possible name of a {0}")]
+    Name(&'static str),
+    /// Anything else.
+    #[error(
+        "must be \"header\", \"subprotocol\", \"subprotocol:NAME\", \"cookie:NAME\" or \"query:NAME\"{}",
+        did_you_mean(*.0)
+    )]
+    Unknown(Option<&'static str>),
+}
+
+impl Verifier {
+    /// Reads `[verifiers.NAME]`; faults are reported and leave gaps.
+    pub(super) fn read(table: &mut Table<'_, '_>, name: &str) -> Self {
+        let keys = read_keys(table);
+        Self {
+            name: name.to_owned(),
+            keys,
+            issuers: table.list("issuers", |node| node.word()),
+            audiences: table.list("audiences", |node| node.word()),
+            leeway: table.duration("leeway", Duration::from_secs(30)),
+            user_claim: table
+                .take("user_claim")
+                .and_then(|node| node.word())
+                .unwrap_or_else(|| "sub".to_owned()),
+            required_claims: table.section("required_claims", |claims| {
+                let pairs = claims.named().into_iter();
+                pairs.filter_map(|(claim, node)| Some((claim, node.json()?))).collect()
+            }),
+            token_types: table.set("token_types", |node| node.word().map(|word| token_type(&word))),
+            sources: read_sources(table),
+        }
+    }
+}
+
+/// Reads `keys`; also says that `jwks` has to wait.
+fn read_keys(table: &mut Table<'_, '_>) -> Vec<Key> {
+    const HINT: &str = "[{ kid = \"NAME\", algorithm = \"ES256\", file = \"FILE\" }]";
+    if let Some(jwks) = table.take("jwks") {
+        jwks.problem("keys from a URL are not supported yet: list files in `keys`");
+        return table.list("keys", |node| node.table(Key::read).flatten());
+    }
+    let mut seen: Vec<(String, Algorithm)> = Vec::new();
+    table.required_list("keys", HINT, |node| {
+        node.table(|table| {
+            let key = Key::read(table)?;
+            if let Some(kid) = key.kid.clone() {
+                let pair = (kid, key.algorithm);
+                if seen.contains(&pair) {
+                    table.problem("kid", "another key has the same kid and algorithm");
+                }
+                seen.push(pair);
+            }
+            Some(key)
+        })
+        .flatten()
+    })
+}
+
+impl Key {
+    fn read(table: &mut Table<'_, '_>) -> Option<Self> {
+        let kid = table.take("kid").and_then(|node| match node.text()? {
+            "" => {
+                node.problem("must not be empty: a key without kid has no `kid` at all");
+                None
+            }
+            kid => Some(kid.to_owned()),
+        });
+        let algorithm = table
+            .required("algorithm", "the one algorithm this key is for, such as \"ES256\"")
+            .and_then(|node| algorithm(&node));
+        let file =
+            table.required("file", "a PEM, a JWK or the raw secret").and_then(|node| node.file());
+        Some(Self { kid, algorithm: algorithm?, file: file? })
+    }
+}
+
+fn algorithm(node: &Node<'_, '_>) -> Option<Algorithm> {
+    if node.value().as_str().is_some_and(|text| text.eq_ignore_ascii_case("none")) {
+        node.problem("tokens without a signature are never accepted");
+        return None;
+    }
+    node.choice(&ALGORITHMS)
+}
+
+/// Reads `sources`.
+fn read_sources(table: &mut Table<'_, '_>) -> Vec<TokenSource> {
+    let Some(node) = table.take("sources") else {
+        return vec![TokenSource::Header, TokenSource::Subprotocol];
+    };
+    let mut sources = Vec::new();
+    let items = node.items("an array");
+    if items.as_ref().is_some_and(Vec::is_empty) {
+        table.problem("sources", "must not be empty: no token could ever be found");
+    }
+    for node in items.unwrap_or_default() {
+        let Some(source) = node.parse(source) else { continue };
+        if sources.contains(&source) {
+            node.problem("is there twice");
+        }
+        sources.push(source);
+    }
+    sources
+}
+
+/// `header`, `subprotocol`, `subprotocol:NAME`, `cookie:NAME` or `query:NAME`.
+fn source(text: &str) -> Result<TokenSource, SourceError> {
+    let (kind, name) = match text.split_once(':') {
+        Some((kind, name)) => (kind, Some(name)),
+        None => (text, None),
+    };
+    let named = |kind, fits: fn(&str) -> bool| match name {
+        None | Some("") => Err(SourceError::NoName(kind)),
+        Some(name) if fits(name) => Ok(name.to_owned()),
+        Some(_) => Err(SourceError::Name(kind)),
+    };
+    match (kind, name) {
+        ("header", None) => Ok(TokenSource::Header),
+        ("subprotocol", None) => Ok(TokenSource::Subprotocol),
+        ("subprotocol", _) => named("subprotocol", is_token).map(TokenSource::SubprotocolAfter),
+        ("cookie", _) => named("cookie", is_token).map(TokenSource::Cookie),
+        ("query", _) => named("query", is_query_name).map(TokenSource::Query),
+        _ => {
+            let near = nearest(kind, ["header", "subprotocol", "cookie", "query"]);
+            Err(SourceError::Unknown(near.map(|kind| match kind {
+                "cookie" => "cookie:NAME",
+                "query" => "query:NAME",
+                other => other,
+            })))
+        }
+    }
+}
+
+/// `application/` may be left out of `typ` (RFC 7515 section 4.1.9), and case does not count.
+fn token_type(typed: &str) -> String {
+    let lower = typed.to_ascii_lowercase();
+    lower.strip_prefix("application/").map(str::to_owned).unwrap_or(lower)
+}
+
+/// A token of RFC 9110 section 5.6.2: what names of cookies and subprotocols are made of.
+pub(super) fn is_token(text: &str) -> bool {
+    let in_token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
+    !text.is_empty() && text.bytes().all(in_token)
+}
+
+fn is_query_name(text: &str) -> bool {
+    text.bytes().all(|byte| byte.is_ascii_graphic() && !b"&=#+%?".contains(&byte))
+}
+
+/// What a key can be for.
+const ALGORITHMS: [(&str, Algorithm); 12] = [
+    ("HS256", Algorithm::HS256),
+    ("HS384", Algorithm::HS384),
+    ("HS512", Algorithm::HS512),
+    ("RS256", Algorithm::RS256),
+    ("RS384", Algorithm::RS384),
+    ("RS512", Algorithm::RS512),
+    ("PS256", Algorithm::PS256),
+    ("PS384", Algorithm::PS384),
+    ("PS512", Algorithm::PS512),
+    ("ES256", Algorithm::ES256),
+    ("ES384", Algorithm::ES384),
+    ("EdDSA", Algorithm::EdDSA),
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn token_sources_have_five_forms() {
+        let name = || "t".to_owned();
+        for (text, expected) in [
+            ("header", Ok(TokenSource::Header)),
+            ("subprotocol", Ok(TokenSource::Subprotocol)),
+            ("subprotocol:t", Ok(TokenSource::SubprotocolAfter(name()))),
+            ("cookie:t", Ok(TokenSource::Cookie(name()))),
+            ("query:t", Ok(TokenSource::Query(name()))),
+            ("cookie", Err(SourceError::NoName("cookie"))),
+            ("query:", Err(SourceError::NoName("query"))),
+            ("subprotocol:", Err(SourceError::NoName("subprotocol"))),
+            ("cookie:a b", Err(SourceError::Name("cookie"))),
+            ("query:a=b", Err(SourceError::Name("query"))),
+            ("headers", Err(SourceError::Unknown(Some("header")))),
+            ("header:X-Token", Err(SourceError::Unknown(Some("header")))),
+            ("cookies:t", Err(SourceError::Unknown(Some("cookie:NAME")))),
+            ("body", Err(SourceError::Unknown(None))),
+            ("", Err(SourceError::Unknown(None))),
+        ] {
+            assert_eq!(source(text), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn token_types_are_compared_without_case_and_application() {
+        for (typed, expected) in [
+            ("at+JWT", "at+jwt"),
+            ("application/at+jwt", "at+jwt"),
+            ("Application/X", "x"),
+            ("JWT", "jwt"),
+        ] {
+            assert_eq!(token_type(typed), expected);
+        }
+    }
+}

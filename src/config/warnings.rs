@@ -1,0 +1,100 @@
+//! What is legal but probably not meant: shown by `framegate check`, never an error. Pure.
+
+use super::locations::child;
+use super::{Config, Problem, Target, TokenSource};
+
+/// All warnings about a configuration, section by section.
+pub(super) fn warnings(config: &Config) -> Vec<Problem> {
+    let mut warnings = Vec::new();
+    let mut warn = |path: String, message: &str| {
+        warnings.push(config.locations.problem(path, message));
+    };
+    listeners(config, &mut warn);
+    verifiers(config, &mut warn);
+    upstreams(config, &mut warn);
+    routes(config, &mut warn);
+    warnings
+}
+
+fn listeners(config: &Config, warn: &mut impl FnMut(String, &str)) {
+    let asks_for_tokens = config.routes.iter().any(|route| route.verifier.is_some());
+    for (index, listener) in config.listeners.iter().enumerate() {
+        let path = format!("listener[{index}]");
+        let loopback = listener.bind.ip().to_canonical().is_loopback();
+        // With trusted proxies, TLS ends at one of them.
+        let plain = listener.tls.is_none() && listener.trusted_proxies.is_empty();
+        if asks_for_tokens && plain && !loopback {
+            warn(
+                path.clone(),
+                "has no tls and names no trusted_proxies: tokens cross the network readable by anybody",
+            );
+        }
+        if listener.trusted_proxies.iter().any(|network| network.prefix_len() == 0) {
+            warn(
+                child(&path, "trusted_proxies"),
+                "trusts everybody: a client can claim any address, and so escape all limits per address",
+            );
+        }
+    }
+}
+
+fn verifiers(config: &Config, warn: &mut impl FnMut(String, &str)) {
+    for (index, verifier) in config.verifiers.iter().enumerate() {
+        let path = child("verifiers", &verifier.name);
+        if !config.routes.iter().any(|route| route.verifier == Some(index)) {
+            warn(path, "no route uses it");
+            continue;
+        }
+        if verifier.issuers.is_empty() {
+            warn(child(&path, "issuers"), "empty: who issued a token is not checked");
+        }
+        if verifier.audiences.is_empty() {
+            let message = "empty: tokens these keys signed for other services are accepted too";
+            warn(child(&path, "audiences"), message);
+        }
+        if verifier.sources.iter().any(|source| matches!(source, TokenSource::Query(_))) {
+            warn(
+                child(&path, "sources"),
+                "tokens in a query end up in histories and in the logs of others; keep their life short",
+            );
+        }
+    }
+}
+
+fn upstreams(config: &Config, warn: &mut impl FnMut(String, &str)) {
+    for (index, upstream) in config.upstreams.iter().enumerate() {
+        let path = child("upstreams", &upstream.name);
+        if !config.routes.iter().any(|route| route.upstream == index) {
+            warn(path, "no route uses it");
+            continue;
+        }
+        for (index, endpoint) in upstream.endpoints.iter().enumerate() {
+            let message = match &endpoint.target {
+                Target::Http { port: 443, .. } => "plain http on the port of https",
+                Target::Https { port: 80, .. } => "https on the port of plain http",
+                _ => continue,
+            };
+            warn(format!("{path}.endpoints[{index}]"), message);
+        }
+        let tls = |target: &Target| matches!(target, Target::Https { .. });
+        if upstream.ca.is_some() && !upstream.endpoints.iter().any(|end| tls(&end.target)) {
+            warn(child(&path, "ca"), "has no effect: no endpoint is https");
+        }
+    }
+}
+
+fn routes(config: &Config, warn: &mut impl FnMut(String, &str)) {
+    let message = "a client may send as fast as it can: messages are not limited";
+    let mut inherited = false;
+    for (index, route) in config.routes.iter().enumerate() {
+        if route.limits.messages.is_some() {
+            continue;
+        }
+        let own = format!("route[{index}].limits.messages");
+        if config.locations.contains(&own) {
+            warn(own, message);
+        } else if !std::mem::replace(&mut inherited, true) {
+            warn("limits.messages".to_owned(), message);
+        }
+    }
+}

@@ -1,0 +1,139 @@
+//! Which address a request comes from, as far as proxies in front are trusted to say it. Pure.
+
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+
+use http::HeaderMap;
+use ipnet::{IpNet, Ipv4Net};
+
+/// The client's address: the right-most one of the X-Forwarded-For chain that is not in `trusted`.
+///
+/// `direct` is who spoke HTTP to the gateway: the TCP peer, or whom its PROXY header named. The chain
+/// is believed only from a trusted peer, and each entry only if the one to its right is trusted,
+/// for that one wrote it. An entry that is no address (`unknown`, empty) ends the search: the last
+/// good address counts. If all are trusted, it is the left-most. IPv4-mapped IPv6 is IPv4, here and in
+/// the answer.
+pub fn client_address(direct: IpAddr, trusted: &[IpNet], headers: &HeaderMap) -> IpAddr {
+    let mut client = direct.to_canonical();
+    // Several lines are one list (RFC 9110 section 5.3); the last line is the nearest.
+    for line in headers.get_all("x-forwarded-for").iter().rev() {
+        for entry in line.as_bytes().rsplit(|byte| *byte == b',') {
+            if !is_trusted(client, trusted) {
+                return client;
+            }
+            match std::str::from_utf8(entry).ok().and_then(parse_entry) {
+                Some(address) => client = address,
+                None => return client,
+            }
+        }
+    }
+    client
+}
+
+/// Whether `address` is in one of the networks; IPv4-mapped IPv6, on either side, counts as IPv4.
+pub fn is_trusted(address: IpAddr, trusted: &[IpNet]) -> bool {
+    let address = address.to_canonical();
+    trusted.iter().any(|net| canonical(net).contains(&address))
+}
+
+/// `1.2.3.4`, `1.2.3.4:80`, `::1`, `[::1]` or `[::1]:80`.
+fn parse_entry(entry: &str) -> Option<IpAddr> {
+    let entry = entry.trim_matches([' ', '\t']);
+    let bracketed = || entry.strip_prefix('[')?.strip_suffix(']')?.parse::<Ipv6Addr>().ok();
+    let address = (entry.parse::<IpAddr>().ok())
+        .or_else(|| entry.parse::<SocketAddr>().ok().map(|address| address.ip()))
+        .or_else(|| bracketed().map(IpAddr::V6))?;
+    Some(address.to_canonical())
+}
+
+/// `::ffff:10.0.0.0/104` is `10.0.0.0/8`.
+fn canonical(net: &IpNet) -> IpNet {
+    let IpNet::V6(v6) = net else { return *net };
+    let mapped = || {
+        let length = v6.prefix_len().checked_sub(96)?;
+        Ipv4Net::new(v6.addr().to_ipv4_mapped()?, length).ok().map(IpNet::V4)
+    };
+    mapped().unwrap_or(*net)
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderValue;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn client(direct: &str, trusted: &[&str], lines: &[&[u8]]) -> String {
+        let trusted: Vec<IpNet> = trusted.iter().map(|net| net.parse().unwrap()).collect();
+        let mut headers = HeaderMap::new();
+        for line in lines {
+            headers.append("x-forwarded-for", HeaderValue::from_bytes(line).unwrap());
+        }
+        client_address(direct.parse().unwrap(), &trusted, &headers).to_string()
+    }
+
+    const TEN: &[&str] = &["10.0.0.0/8"];
+
+    #[test]
+    fn the_chain_is_read_from_the_right_as_far_as_it_is_trusted() {
+        let rows: &[(&str, &[&str], &[&[u8]], &str)] = &[
+            // An untrusted peer is the client, whatever it says.
+            ("9.9.9.9", TEN, &[b"1.1.1.1"], "9.9.9.9"),
+            ("9.9.9.9", &[], &[b"1.1.1.1"], "9.9.9.9"),
+            // A trusted peer without a chain speaks for itself.
+            ("10.0.0.1", TEN, &[], "10.0.0.1"),
+            ("10.0.0.1", TEN, &[b"1.1.1.1"], "1.1.1.1"),
+            // What stands left of the first untrusted one was written by that one.
+            ("10.0.0.1", TEN, &[b"6.6.6.6, 1.1.1.1"], "1.1.1.1"),
+            ("10.0.0.1", TEN, &[b"6.6.6.6, 1.1.1.1, 10.0.0.2"], "1.1.1.1"),
+            ("10.0.0.1", TEN, &[b"6.6.6.6", b"1.1.1.1,10.0.0.3", b"10.0.0.2"], "1.1.1.1"),
+            // All trusted: the left-most.
+            ("10.0.0.1", TEN, &[b"10.0.0.3, 10.0.0.2"], "10.0.0.3"),
+            // Ports, brackets, blanks.
+            ("10.0.0.1", TEN, &[b"\t1.1.1.1:4711 "], "1.1.1.1"),
+            ("10.0.0.1", TEN, &[b"[2001:db8::1]:4711"], "2001:db8::1"),
+            ("10.0.0.1", TEN, &[b"[2001:db8::1]"], "2001:db8::1"),
+            ("10.0.0.1", TEN, &[b"2001:db8::1"], "2001:db8::1"),
+            // IPv4-mapped IPv6 is IPv4.
+            ("::ffff:10.0.0.1", TEN, &[b"::ffff:1.1.1.1"], "1.1.1.1"),
+            ("::ffff:9.9.9.9", TEN, &[b"1.1.1.1"], "9.9.9.9"),
+            ("10.0.0.1", &["::ffff:10.0.0.0/104"], &[b"1.1.1.1"], "1.1.1.1"),
+            ("fd00::1", &["fd00::/8"], &[b"1.1.1.1, fd00::2"], "1.1.1.1"),
+            // Garbage ends the search.
+            ("10.0.0.1", TEN, &[b"1.1.1.1, unknown"], "10.0.0.1"),
+            ("10.0.0.1", TEN, &[b"1.1.1.1, _hidden, 10.0.0.2"], "10.0.0.2"),
+            ("10.0.0.1", TEN, &[b"1.1.1.1, , 10.0.0.2"], "10.0.0.2"),
+            ("10.0.0.1", TEN, &[b"1.1.1.1", b""], "10.0.0.1"),
+            ("10.0.0.1", TEN, &[b"1.1.1.1, \xff"], "10.0.0.1"),
+            ("10.0.0.1", TEN, &[b"1.1.1.1:99999"], "10.0.0.1"),
+            ("10.0.0.1", TEN, &[b"1.1.1.1:"], "10.0.0.1"),
+            ("10.0.0.1", TEN, &[b"[1.1.1.1]"], "10.0.0.1"),
+            ("10.0.0.1", TEN, &[b"01.1.1.1"], "10.0.0.1"),
+            ("10.0.0.1", TEN, &[b"1.1.1.1 2.2.2.2"], "10.0.0.1"),
+        ];
+        for (direct, trusted, lines, expected) in rows {
+            assert_eq!(client(direct, trusted, lines), *expected, "{direct} {lines:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_chain_panics_and_an_untrusted_peer_is_always_itself(
+            lines in prop::collection::vec("[0-9a-f.:,\\[\\] x]{0,40}", 0..4),
+            direct in any::<u32>(),
+        ) {
+            let mut headers = HeaderMap::new();
+            for line in &lines {
+                headers.append("x-forwarded-for", HeaderValue::from_str(line).unwrap());
+            }
+            let direct = IpAddr::V4(direct.into());
+            client_address(direct, &["0.0.0.0/0".parse().unwrap()], &headers);
+            prop_assert_eq!(client_address(direct, &[], &headers), direct);
+        }
+
+        #[test]
+        fn what_the_client_writes_left_of_its_own_address_changes_nothing(forged in "[0-9a-f.:, x]{0,40}") {
+            let line = format!("{forged}, 1.1.1.1");
+            prop_assert_eq!(client("10.0.0.1", TEN, &[line.as_bytes()]), "1.1.1.1");
+        }
+    }
+}

@@ -1,0 +1,99 @@
+//! From host and path to the route that serves them. Pure.
+//!
+//! The most specific route wins, not the first: a route for this host before one for any host, then
+//! segment by segment literal text before `{name}` before `{*name}`. Among routes that are equally
+//! specific the order of the file counts. A route whose typed parameter does not have its form is
+//! passed over for the next one.
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use percent_encoding::percent_decode_str;
+
+use crate::config;
+
+mod host;
+mod parameter;
+mod pattern;
+#[cfg(test)]
+mod tests;
+mod trie;
+
+pub use parameter::Parameters;
+pub use pattern::{Pattern, PatternError};
+
+use parameter::Parameter;
+use trie::{Candidate, Trie};
+
+/// All routes of a configuration, ready to be searched.
+#[derive(Debug)]
+pub struct Router {
+    by_host: HashMap<String, Trie>,
+    any_host: Trie,
+}
+
+/// The route that serves a request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Match {
+    /// Index into [`config::Config::routes`].
+    pub route: usize,
+    /// The decoded path parameters.
+    pub parameters: Parameters,
+}
+
+impl Router {
+    /// Builds the router; [`Match::route`] is an index into `routes`.
+    ///
+    /// # Panics
+    ///
+    /// If a path is no [`Pattern`]: the configuration has checked them.
+    pub fn new(routes: &[config::Route]) -> Self {
+        let mut router = Self { by_host: HashMap::new(), any_host: Trie::default() };
+        for (index, route) in routes.iter().enumerate() {
+            let pattern = Pattern::parse(&route.path).expect("the configuration checked the path");
+            router.insert(index, route, &pattern);
+        }
+        router
+    }
+
+    /// The route for a Host header (with or without port) and a path normalised by the handshake.
+    ///
+    /// The path may hold escapes (`%20`): it is matched decoded, literal segments too, because that
+    /// is how a backend reads it; `/a%40b` must not slip past a route for `/a@b`. A path that
+    /// is not UTF-8 when decoded matches nothing.
+    pub fn find(&self, host: &str, path: &str) -> Option<Match> {
+        let path = decode(path)?;
+        host::key(host)
+            .and_then(|host| self.by_host.get(host.as_ref()))
+            .and_then(|trie| trie.find(&path))
+            .or_else(|| self.any_host.find(&path))
+    }
+
+    fn insert(&mut self, index: usize, route: &config::Route, pattern: &Pattern) {
+        let parameters = pattern
+            .names()
+            .map(|name| Parameter { name: name.into(), form: route.parameters.get(name).cloned() });
+        let candidate = Arc::new(Candidate { route: index, parameters: parameters.collect() });
+        if route.hosts.is_empty() {
+            self.any_host.insert(pattern, candidate);
+            return;
+        }
+        // What is no host can be no request's: such a route answers to its other hosts only.
+        for host in route.hosts.iter().filter_map(|host| host::key(host)) {
+            let trie = self.by_host.entry(host.into_owned()).or_default();
+            trie.insert(pattern, Arc::clone(&candidate));
+        }
+    }
+}
+
+/// The path in plain text. UTF-8 never spans a "/", so segments decode as they would one by one.
+fn decode(path: &str) -> Option<Cow<'_, str>> {
+    let decoded = percent_decode_str(path).decode_utf8().ok()?;
+    // The handshake refuses %2F; were one let through, it must not become a separator here.
+    let slashes = |text: &str| text.bytes().filter(|byte| *byte == b'/').count();
+    match decoded {
+        Cow::Owned(text) if slashes(&text) != slashes(path) => None,
+        decoded => Some(decoded),
+    }
+}

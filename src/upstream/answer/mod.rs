@@ -1,0 +1,173 @@
+//! The upstream's answer to the upgrade request, read from a growing buffer (RFC 6455 section 4.1). Pure.
+//!
+//! Strict in what the client could be misled by: a 101 that breaks a rule here would be failed by a
+//! browser too, and the client must not be told yes before that is known.
+
+use httparse::{EMPTY_HEADER, Header, Status};
+use tungstenite::handshake::derive_accept_key;
+
+/// What is known of the answer so far.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Answer {
+    /// All well, but not all there: read more and ask again with the longer buffer.
+    Incomplete,
+    /// A valid 101.
+    Switched {
+        /// The subprotocol selected, one of those offered.
+        subprotocol: Option<String>,
+        /// Bytes of the buffer up to the first frame, interim answers included.
+        head_len: usize,
+    },
+    /// A final answer that is no 101. Known as soon as its first line is: what follows is not read.
+    Refused {
+        /// 200 to 599.
+        status: u16,
+    },
+}
+
+/// Why the answer cannot be used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum AnswerError {
+    /// It breaks this rule.
+    #[error("{0}")]
+    Protocol(&'static str),
+}
+
+/// Bytes of an answer's head at most, interim answers included.
+pub const MAX_HEAD: usize = 16 * 1024;
+
+/// Headers of an answer at most.
+pub const MAX_HEADERS: usize = 100;
+
+/// Reads the answer to a request that had this Sec-WebSocket-Key and offered these subprotocols. Call it
+/// with all that was received so far, each time there is more.
+///
+/// # Errors
+///
+/// The broken rule, as soon as the bytes show it. No longer buffer makes an error good again.
+pub fn parse(buffer: &[u8], key: &str, offered: &[&str]) -> Result<Answer, AnswerError> {
+    let mut rest = buffer.get(..MAX_HEAD).unwrap_or(buffer);
+    // Each turn takes an interim answer off, so this ends.
+    loop {
+        match read_head(rest)? {
+            Head::Partial if buffer.len() >= MAX_HEAD => {
+                return Err(AnswerError::Protocol("the head is larger than 16 KiB"));
+            }
+            Head::Partial => return Ok(Answer::Incomplete),
+            Head::Interim { after } => rest = after,
+            Head::Final { status } => return Ok(Answer::Refused { status }),
+            Head::Switching { headers, after } => {
+                let subprotocol = check(&headers, key, offered)?;
+                let head_len = buffer.len().min(MAX_HEAD).saturating_sub(after.len());
+                return Ok(Answer::Switched { subprotocol, head_len });
+            }
+        }
+    }
+}
+
+/// The answer that a buffer begins with.
+enum Head<'a> {
+    Partial,
+    Interim { after: &'a [u8] },
+    Switching { headers: Vec<Header<'a>>, after: &'a [u8] },
+    Final { status: u16 },
+}
+
+fn read_head(buffer: &[u8]) -> Result<Head<'_>, AnswerError> {
+    // httparse skips empty lines in front; a server that sends them speaks something else.
+    if matches!(buffer.first(), Some(b'\r' | b'\n')) {
+        return Err(AnswerError::Protocol("the answer is not HTTP"));
+    }
+    let mut headers = [EMPTY_HEADER; MAX_HEADERS];
+    let mut response = httparse::Response::new(&mut headers);
+    let parsed = response.parse(buffer);
+    // The first line counts when it is whole (then there is a reason, if only an empty one). It is
+    // looked at before `parsed`: a refusal is one even if its headers are broken or too many.
+    let (version, status) = match (response.version, response.code, response.reason) {
+        (Some(version), Some(status), Some(_)) => (version, status),
+        _ => return parsed.map(|_| Head::Partial).map_err(first_line_error),
+    };
+    match status {
+        200..=599 => return Ok(Head::Final { status }),
+        100..=199 => {}
+        _ => return Err(AnswerError::Protocol("the status is out of range")),
+    }
+    // RFC 9110 section 7.8: there is no Upgrade in HTTP/1.0; section 15.2: and no 1xx either.
+    if version == 0 {
+        return Err(AnswerError::Protocol("the answer is HTTP/1.0"));
+    }
+    let Status::Complete(length) = parsed.map_err(header_error)? else {
+        return Ok(Head::Partial);
+    };
+    let after = buffer.get(length..).unwrap_or_default();
+    if status == 101 {
+        Ok(Head::Switching { headers: response.headers.to_vec(), after })
+    } else {
+        Ok(Head::Interim { after })
+    }
+}
+
+/// RFC 6455 section 4.1, what a client must check; the subprotocol selected.
+fn check(
+    headers: &[Header<'_>],
+    key: &str,
+    offered: &[&str],
+) -> Result<Option<String>, AnswerError> {
+    let values = |name: &'static str| {
+        let lines = headers.iter().filter(move |line| line.name.eq_ignore_ascii_case(name));
+        lines.map(|line| line.value.trim_ascii())
+    };
+    let protocol = |rule| Err(AnswerError::Protocol(rule));
+    let is_only = |name, wanted: &[u8]| {
+        let mut lines = values(name);
+        lines.next().is_some_and(|value| value.eq_ignore_ascii_case(wanted))
+            && lines.next().is_none()
+    };
+    if !is_only("upgrade", b"websocket") {
+        return protocol("its 101 has not exactly one Upgrade: websocket");
+    }
+    let mut options = values("connection").flat_map(|value| value.split(|byte| *byte == b','));
+    if !options.any(|option| option.trim_ascii().eq_ignore_ascii_case(b"upgrade")) {
+        return protocol("its 101 lacks Connection: Upgrade");
+    }
+    let mut accepts = values("sec-websocket-accept");
+    let right = derive_accept_key(key.as_bytes());
+    match (accepts.next(), accepts.next()) {
+        (None, _) => return protocol("its 101 lacks Sec-WebSocket-Accept"),
+        (Some(_), Some(_)) => return protocol("its 101 has two Sec-WebSocket-Accept headers"),
+        (Some(accept), None) if accept != right.as_bytes() => {
+            return protocol("its 101 has a wrong Sec-WebSocket-Accept");
+        }
+        (Some(_), None) => {}
+    }
+    if values("sec-websocket-extensions").any(|value| !value.is_empty()) {
+        return protocol("its 101 has an extension that was not offered");
+    }
+    let mut selected = values("sec-websocket-protocol");
+    match (selected.next(), selected.next()) {
+        (None, _) => Ok(None),
+        (Some(_), Some(_)) => protocol("its 101 selects more than one subprotocol"),
+        (Some(name), None) => match offered.iter().find(|offer| offer.as_bytes() == name) {
+            Some(offer) => Ok(Some((*offer).to_owned())),
+            None => protocol("its 101 selects a subprotocol that was not offered"),
+        },
+    }
+}
+
+fn first_line_error(error: httparse::Error) -> AnswerError {
+    AnswerError::Protocol(match error {
+        httparse::Error::Version => "the answer is not HTTP/1.1",
+        httparse::Error::Status => "the status line is malformed",
+        _ => "the answer is not HTTP",
+    })
+}
+
+fn header_error(error: httparse::Error) -> AnswerError {
+    AnswerError::Protocol(match error {
+        httparse::Error::TooManyHeaders => "the answer has more than 100 headers",
+        _ => "a header of the answer is malformed",
+    })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,147 @@
+//! A raw client: builds its own requests and frames.
+
+use std::net::SocketAddr;
+
+use tokio::net::{TcpSocket, TcpStream};
+
+use super::backend::{header, websocket_key};
+use super::{Wire, within};
+
+/// Builds a handshake; `connect` sends it.
+#[derive(Debug, Clone)]
+pub struct Client {
+    address: SocketAddr,
+    from: Option<SocketAddr>,
+    path: String,
+    host: String,
+    headers: String,
+    behind: Vec<u8>,
+    before: Vec<u8>,
+}
+
+/// The answer to a handshake.
+pub struct Answered {
+    pub status: u16,
+    pub head: String,
+    /// The connection; what follows the head is in its buffer or still comes.
+    pub wire: Wire,
+}
+
+impl Client {
+    pub fn new(address: SocketAddr) -> Self {
+        Self {
+            address,
+            from: None,
+            path: "/ws".to_owned(),
+            host: "chat.example.com".to_owned(),
+            headers: String::new(),
+            behind: Vec::new(),
+            before: Vec::new(),
+        }
+    }
+
+    pub fn path(mut self, path: &str) -> Self {
+        path.clone_into(&mut self.path);
+        self
+    }
+
+    pub fn host(mut self, host: &str) -> Self {
+        host.clone_into(&mut self.host);
+        self
+    }
+
+    pub fn header(mut self, name: &str, value: &str) -> Self {
+        self.headers.push_str(&format!("{name}: {value}\r\n"));
+        self
+    }
+
+    pub fn origin(self, origin: &str) -> Self {
+        self.header("Origin", origin)
+    }
+
+    pub fn token(self, token: &str) -> Self {
+        self.header("Authorization", &format!("Bearer {token}"))
+    }
+
+    /// Connects from this address, e.g. another of 127.0.0.0/8.
+    pub fn from(mut self, address: &str) -> Self {
+        self.from = Some(SocketAddr::new(address.parse().unwrap(), 0));
+        self
+    }
+
+    /// Sends these bytes right behind the request, in the same write.
+    pub fn with_behind(mut self, bytes: &[u8]) -> Self {
+        self.behind = bytes.to_vec();
+        self
+    }
+
+    /// Sends these bytes first, e.g. a PROXY header.
+    pub fn with_before(mut self, bytes: &[u8]) -> Self {
+        self.before = bytes.to_vec();
+        self
+    }
+
+    /// The request as bytes.
+    pub fn request(&self) -> String {
+        let Self { path, host, headers, .. } = self;
+        let key = websocket_key();
+        format!(
+            "GET {path} HTTP/1.1\r\nHost: {host}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+             Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {key}\r\n{headers}\r\n"
+        )
+    }
+
+    pub async fn tcp(&self) -> TcpStream {
+        let socket = TcpSocket::new_v4().unwrap();
+        if let Some(from) = self.from {
+            socket.bind(from).unwrap();
+        }
+        let stream = within("a TCP connection", socket.connect(self.address)).await.unwrap();
+        stream.set_nodelay(true).unwrap();
+        stream
+    }
+
+    /// Connects and sends the request; the answer is not read.
+    pub async fn ask(&self) -> Wire {
+        self.ask_over(self.tcp().await).await
+    }
+
+    /// The same over a stream that is there already, e.g. TLS.
+    pub async fn ask_over(&self, stream: impl super::wire::Bytes + 'static) -> Wire {
+        let mut wire = Wire::new(stream, Some([0x1f, 0x2e, 0x3d, 0x4c]));
+        let request = self.request();
+        wire.send_raw(&[&self.before[..], request.as_bytes(), &self.behind[..]].concat()).await;
+        wire
+    }
+
+    /// Connects, asks and reads the answer.
+    pub async fn connect(&self) -> Answered {
+        answered(self.ask().await).await
+    }
+
+    /// Connects and must be accepted.
+    pub async fn session(&self) -> Wire {
+        let answered = self.connect().await;
+        assert_eq!(answered.status, 101, "{}", answered.head);
+        answered.wire
+    }
+}
+
+/// Reads the answer to a request that was sent.
+pub async fn answered(mut wire: Wire) -> Answered {
+    let head = wire.head().await.expect("an answer");
+    let status = head.split_whitespace().nth(1).unwrap().parse().unwrap();
+    Answered { status, head, wire }
+}
+
+impl Answered {
+    pub fn header(&self, name: &str) -> Option<String> {
+        header(&self.head, name)
+    }
+
+    /// The body of a refusal, up to the end of the connection.
+    pub async fn body(mut self) -> String {
+        while self.wire.fill().await {}
+        String::from_utf8(self.wire.buffer).unwrap()
+    }
+}

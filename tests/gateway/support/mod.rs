@@ -1,0 +1,31 @@
+//! The harness: a gateway process, its log and its metrics ([`Gateway`]), configured by [`Setup`];
+//! a scripted backend ([`backend::Backend`]); raw clients ([`client::Client`]) that can misbehave.
+//!
+//! Everything waits for what it wants to see, with [`DEADLINE`]; nothing sleeps.
+
+use std::future::Future;
+use std::time::Duration;
+
+pub mod backend;
+pub mod client;
+pub mod gateway;
+pub mod setup;
+pub mod tokens;
+pub mod wire;
+
+pub use backend::Backend;
+pub use client::Client;
+pub use gateway::Gateway;
+pub use setup::Setup;
+pub use wire::{Frame, Wire};
+
+/// Longer than anything takes on a busy machine; reached only by a failing test.
+pub const DEADLINE: Duration = Duration::from_secs(30);
+
+/// Waits for `what` within [`DEADLINE`].
+pub async fn within<T>(what: &str, future: impl Future<Output = T>) -> T {
+    match tokio::time::timeout(DEADLINE, future).await {
+        Ok(value) => value,
+        Err(_) => panic!("waited in vain for {what}"),
+    }
+}

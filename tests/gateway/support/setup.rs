@@ -1,0 +1,131 @@
+//! A configuration for a test: everything has a default, any section can be changed.
+
+use super::tokens::SECRET;
+
+/// Sections of the configuration, as lines of TOML.
+#[derive(Debug, Clone)]
+pub struct Setup {
+    /// Lines of `[[listener]]`.
+    pub listener: String,
+    /// Further listeners and their tables.
+    pub more_listeners: String,
+    /// Lines of `[verifiers.users]`.
+    pub verifier: String,
+    /// Lines of `[upstreams.chat]` besides the endpoints.
+    pub upstream: String,
+    /// Endpoints.
+    pub endpoints: Vec<String>,
+    /// Path and further lines of the first `[[route]]`.
+    pub path: String,
+    pub route: String,
+    /// Further routes, whole.
+    pub more_routes: String,
+    pub limits: String,
+    pub timeouts: String,
+    pub keepalive: String,
+    pub drain: String,
+    pub close_codes: String,
+    /// Open-file limit of the process, if it is to be another.
+    pub open_files: Option<u64>,
+}
+
+impl Setup {
+    /// A plain listener, the route `/ws` without verifier, this upstream.
+    pub fn open(endpoint: &str) -> Self {
+        Self {
+            listener: "bind = \"127.0.0.1:0\"\n".to_owned(),
+            more_listeners: String::new(),
+            verifier: "issuers = [\"https://id.example.com\"]\naudiences = [\"chat\"]\n\
+                       required_claims = { token_use = \"access\" }\n"
+                .to_owned(),
+            upstream: "health = { interval = \"0\" }\n".to_owned(),
+            endpoints: vec![endpoint.to_owned()],
+            path: "/ws".to_owned(),
+            route: "verifier = \"none\"\n".to_owned(),
+            more_routes: String::new(),
+            limits: String::new(),
+            timeouts: String::new(),
+            keepalive: String::new(),
+            drain: "window = \"0s\"\n".to_owned(),
+            close_codes: String::new(),
+            open_files: None,
+        }
+    }
+
+    /// The same, and a token is required.
+    pub fn with_tokens(endpoint: &str) -> Self {
+        let mut setup = Self::open(endpoint);
+        setup.route = "verifier = \"users\"\n".to_owned();
+        setup
+    }
+
+    pub fn limits(mut self, lines: &str) -> Self {
+        self.limits.push_str(&format!("{lines}\n"));
+        self
+    }
+
+    pub fn timeouts(mut self, lines: &str) -> Self {
+        self.timeouts.push_str(&format!("{lines}\n"));
+        self
+    }
+
+    pub fn keepalive(mut self, lines: &str) -> Self {
+        self.keepalive.push_str(&format!("{lines}\n"));
+        self
+    }
+
+    pub fn route(mut self, lines: &str) -> Self {
+        self.route.push_str(&format!("{lines}\n"));
+        self
+    }
+
+    pub fn listener(mut self, lines: &str) -> Self {
+        self.listener.push_str(&format!("{lines}\n"));
+        self
+    }
+
+    pub fn verifier(mut self, lines: &str) -> Self {
+        self.verifier.push_str(&format!("{lines}\n"));
+        self
+    }
+
+    pub fn upstream(mut self, lines: &str) -> Self {
+        self.upstream.push_str(&format!("{lines}\n"));
+        self
+    }
+
+    pub fn endpoint(mut self, endpoint: &str) -> Self {
+        self.endpoints.push(endpoint.to_owned());
+        self
+    }
+
+    /// The configuration file's text; the secret stands in `secret` beside it.
+    pub fn text(&self) -> String {
+        let Self {
+            listener,
+            more_listeners,
+            verifier,
+            upstream,
+            endpoints,
+            path,
+            route,
+            more_routes,
+            ..
+        } = self;
+        let Self { limits, timeouts, keepalive, drain, close_codes, .. } = self;
+        format!(
+            "[[listener]]\n{listener}\n{more_listeners}\n\
+             [admin]\nbind = \"127.0.0.1:0\"\n\n\
+             [verifiers.users]\nkeys = [{{ algorithm = \"HS256\", file = \"secret\" }}]\n{verifier}\n\
+             [upstreams.chat]\nendpoints = {endpoints:?}\n{upstream}\n\
+             [[route]]\npath = \"{path}\"\nupstream = \"chat\"\n{route}\n{more_routes}\n\
+             [limits]\n{limits}\n[timeouts]\n{timeouts}\n[keepalive]\n{keepalive}\n[drain]\n{drain}\n\
+             [log]\nformat = \"json\"\nlevel = \"debug\"\n\n{close_codes}\n"
+        )
+    }
+
+    /// The secret the verifier reads.
+    pub fn secret(&self) -> &'static str {
+        SECRET
+    }
+}

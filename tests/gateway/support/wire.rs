@@ -1,0 +1,185 @@
+//! WebSocket frames over any byte stream, legal or not.
+
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+
+use super::within;
+
+/// Bytes both ways.
+pub trait Bytes: AsyncRead + AsyncWrite + Send + Unpin {}
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Bytes for T {}
+
+/// A connection with what has been read of it and not yet looked at.
+pub struct Wire {
+    pub stream: Box<dyn Bytes>,
+    pub buffer: Vec<u8>,
+    /// Key to mask with: a client's frames are masked.
+    pub mask: Option<[u8; 4]>,
+}
+
+/// A frame as it was on the wire, unmasked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Frame {
+    /// First byte: FIN, RSV, opcode.
+    pub first: u8,
+    pub masked: bool,
+    pub payload: Vec<u8>,
+}
+
+impl Frame {
+    pub fn opcode(&self) -> u8 {
+        self.first & 0x0f
+    }
+
+    pub fn text(&self) -> &str {
+        std::str::from_utf8(&self.payload).unwrap()
+    }
+}
+
+/// What a Close frame says: code (`None`: empty) and reason.
+pub type Closed = (Option<u16>, String);
+
+pub const TEXT: u8 = 0x81;
+pub const BINARY: u8 = 0x82;
+pub const CLOSE: u8 = 0x88;
+pub const PING: u8 = 0x89;
+pub const PONG: u8 = 0x8a;
+
+/// A frame's bytes, whatever the rules say of it.
+pub fn encode(first: u8, payload: &[u8], mask: Option<[u8; 4]>) -> Vec<u8> {
+    let bit = if mask.is_some() { 0x80 } else { 0 };
+    let mut bytes = vec![first];
+    match payload.len() {
+        len @ 0..126 => bytes.push(bit | len as u8),
+        len @ 126..65536 => {
+            bytes.push(bit | 126);
+            bytes.extend_from_slice(&(len as u16).to_be_bytes());
+        }
+        len => {
+            bytes.push(bit | 127);
+            bytes.extend_from_slice(&(len as u64).to_be_bytes());
+        }
+    }
+    bytes.extend_from_slice(mask.as_ref().map_or(&[][..], |key| &key[..]));
+    let key = mask.unwrap_or_default();
+    bytes.extend(payload.iter().zip(key.iter().cycle()).map(|(byte, key)| byte ^ key));
+    bytes
+}
+
+impl Wire {
+    pub fn new(stream: impl Bytes + 'static, mask: Option<[u8; 4]>) -> Self {
+        Self { stream: Box::new(stream), buffer: Vec::new(), mask }
+    }
+
+    pub async fn send_raw(&mut self, bytes: &[u8]) {
+        within("a write", async {
+            self.stream.write_all(bytes).await.unwrap();
+            self.stream.flush().await.unwrap();
+        })
+        .await;
+    }
+
+    /// Sends a frame masked as this side should.
+    pub async fn send(&mut self, first: u8, payload: &[u8]) {
+        self.send_raw(&encode(first, payload, self.mask)).await;
+    }
+
+    pub async fn send_text(&mut self, text: &str) {
+        self.send(TEXT, text.as_bytes()).await;
+    }
+
+    pub async fn send_close(&mut self, code: u16, reason: &str) {
+        self.send(CLOSE, &[&code.to_be_bytes()[..], reason.as_bytes()].concat()).await;
+    }
+
+    /// More bytes into the buffer; false at the end of the stream (FIN or RST).
+    pub async fn fill(&mut self) -> bool {
+        let read = within("bytes", self.stream.read_buf(&mut self.buffer)).await;
+        matches!(read, Ok(count) if count > 0)
+    }
+
+    /// The next frame; `None` at the end of the stream.
+    pub async fn frame(&mut self) -> Option<Frame> {
+        loop {
+            if let Some((frame, len)) = decode(&self.buffer) {
+                self.buffer.drain(..len);
+                return Some(frame);
+            }
+            if !self.fill().await {
+                return None;
+            }
+        }
+    }
+
+    /// The next frame, which must be this text.
+    pub async fn expect_text(&mut self, text: &str) {
+        let frame = self.frame().await.expect("a text frame");
+        assert_eq!((frame.first, frame.payload.as_slice()), (TEXT, text.as_bytes()));
+    }
+
+    /// What the next frame says, which must be a Close.
+    pub async fn expect_close(&mut self) -> Closed {
+        let frame = self.frame().await.expect("a Close frame before the end");
+        assert_eq!(frame.first, CLOSE, "not a Close: {frame:?}");
+        close_of(&frame)
+    }
+
+    /// Frames up to and with the Close, whose meaning is returned; `None`: the stream ended without.
+    pub async fn until_close(&mut self) -> Option<Closed> {
+        loop {
+            let frame = self.frame().await?;
+            if frame.first == CLOSE {
+                return Some(close_of(&frame));
+            }
+        }
+    }
+
+    /// The stream must end without another byte.
+    pub async fn expect_end(&mut self) {
+        while self.fill().await {}
+        assert!(self.buffer.is_empty(), "unexpected bytes: {:?}", self.buffer);
+    }
+
+    /// A request or response head with the blank line; `None` if the stream ends before.
+    pub async fn head(&mut self) -> Option<String> {
+        loop {
+            if let Some(end) = self.buffer.windows(4).position(|four| four == b"\r\n\r\n") {
+                let head: Vec<u8> = self.buffer.drain(..end + 4).collect();
+                return Some(String::from_utf8(head).unwrap());
+            }
+            if !self.fill().await {
+                return None;
+            }
+        }
+    }
+}
+
+fn decode(bytes: &[u8]) -> Option<(Frame, usize)> {
+    let [first, second, ..] = *bytes else { return None };
+    let (len, mut at) = match second & 0x7f {
+        126 => (u64::from(u16::from_be_bytes(bytes.get(2..4)?.try_into().unwrap())), 4),
+        127 => (u64::from_be_bytes(bytes.get(2..10)?.try_into().unwrap()), 10),
+        short => (u64::from(short), 2),
+    };
+    let masked = second & 0x80 != 0;
+    let key: [u8; 4] = if masked {
+        let key = bytes.get(at..at + 4)?.try_into().unwrap();
+        at += 4;
+        key
+    } else {
+        [0; 4]
+    };
+    let payload = bytes.get(at..at + usize::try_from(len).unwrap())?;
+    let payload: Vec<u8> =
+        payload.iter().zip(key.iter().cycle()).map(|(byte, key)| byte ^ key).collect();
+    let whole = at + payload.len();
+    Some((Frame { first, masked, payload }, whole))
+}
+
+fn close_of(frame: &Frame) -> Closed {
+    match frame.payload.split_first_chunk::<2>() {
+        None => (None, String::new()),
+        Some((code, reason)) => {
+            (Some(u16::from_be_bytes(*code)), String::from_utf8(reason.to_vec()).unwrap())
+        }
+    }
+}
