@@ -1,5 +1,12 @@
 //! Behaviour over real sockets: the `framegate` binary between scripted backends and raw clients.
 #![allow(clippy::disallowed_methods, reason = "tests spawn on the test's own runtime")]
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+#![allow(
+    unreachable_pub,
+    dead_code,
+    unused_imports,
+    reason = "the harness offers more than each test uses"
+)]
 
+mod smoke;
 mod support;

@@ -102,12 +102,15 @@ impl Client {
     }
 
     /// Connects and sends the request; the answer is not read.
-    pub async fn ask(&self) -> Wire {
-        self.ask_over(self.tcp().await).await
+    pub async fn ask(self) -> Wire {
+        {
+            let tcp = self.tcp().await;
+            self.ask_over(tcp).await
+        }
     }
 
     /// The same over a stream that is there already, e.g. TLS.
-    pub async fn ask_over(&self, stream: impl super::wire::Bytes + 'static) -> Wire {
+    pub async fn ask_over(self, stream: impl super::wire::Bytes + 'static) -> Wire {
         let mut wire = Wire::new(stream, Some([0x1f, 0x2e, 0x3d, 0x4c]));
         let request = self.request();
         wire.send_raw(&[&self.before[..], request.as_bytes(), &self.behind[..]].concat()).await;
@@ -115,12 +118,12 @@ impl Client {
     }
 
     /// Connects, asks and reads the answer.
-    pub async fn connect(&self) -> Answered {
+    pub async fn connect(self) -> Answered {
         answered(self.ask().await).await
     }
 
     /// Connects and must be accepted.
-    pub async fn session(&self) -> Wire {
+    pub async fn session(self) -> Wire {
         let answered = self.connect().await;
         assert_eq!(answered.status, 101, "{}", answered.head);
         answered.wire
