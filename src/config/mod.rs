@@ -15,7 +15,7 @@ mod hosts;
 mod limits;
 mod listener;
 pub mod locations;
-mod pattern;
+mod parameter;
 mod process;
 mod reader;
 mod route;

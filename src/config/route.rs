@@ -7,18 +7,19 @@ use regex::Regex;
 use super::hosts::{self, Host};
 use super::limits::{RouteDefaults, RouteLimits, UserScope};
 use super::locations::child;
-use super::pattern;
+use super::parameter::parameter_type;
 use super::reader::{Node, Table};
 use super::suggest::{did_you_mean, nearest};
+use crate::route::Pattern;
 
 /// What a path and host lead to (`[[route]]`).
 #[derive(Debug, Clone)]
 pub struct Route {
-    /// The pattern as typed, `/api/v1/chats/{chat_id}/ws`: the `route` label of metrics (with the hosts in front
-    /// where two routes share a path).
+    /// The pattern as typed, `/api/v1/chats/{chat_id}/ws`: the `route` label of metrics (with the
+    /// hosts in front where two routes share a path).
     pub label: String,
-    /// The path pattern as typed; valid by [`crate::route::Pattern::parse`].
-    pub path: String,
+    /// The path pattern.
+    pub path: Pattern,
     /// Types of path parameters; a parameter without entry is any one segment.
     pub parameters: HashMap<String, ParameterType>,
     /// Lower-case host names this route answers to; empty: any.
@@ -144,7 +145,7 @@ impl Route {
         }
         let (path, _) = path?;
         Some(Self {
-            label: path.clone(),
+            label: path.to_string(),
             path,
             parameters,
             hosts,
@@ -168,7 +169,7 @@ impl Route {
         } else {
             self.hosts.iter().any(|host| other.hosts.contains(host))
         };
-        hosts_meet && pattern::shape(&self.path) == pattern::shape(&other.path)
+        hosts_meet && self.path.shape() == other.path.shape()
     }
 }
 
@@ -207,21 +208,22 @@ impl Forward {
 pub(super) fn label_routes(routes: &mut [Route]) {
     let mut uses: HashMap<String, usize> = HashMap::new();
     for route in routes.iter() {
-        let uses = uses.entry(route.path.clone()).or_default();
+        let uses = uses.entry(route.path.to_string()).or_default();
         *uses = uses.saturating_add(1);
     }
     for route in routes {
-        if uses.get(&route.path).is_some_and(|uses| *uses > 1) {
+        if uses.get(&route.path.to_string()).is_some_and(|uses| *uses > 1) {
             route.label = format!("{}{}", route.hosts.join(","), route.path);
         }
     }
 }
 
 /// The path and the names of its parameters.
-fn read_path(table: &mut Table<'_, '_>) -> Option<(String, Vec<String>)> {
+fn read_path(table: &mut Table<'_, '_>) -> Option<(Pattern, Vec<String>)> {
     let node = table.required("path", "such as \"/ws\" or \"/chats/{chat_id}/ws\"")?;
-    let names = node.parse(pattern::parameter_names)?;
-    Some((node.text()?.to_owned(), names))
+    let pattern = node.parse(Pattern::parse)?;
+    let names = pattern.names().map(str::to_owned).collect();
+    Some((pattern, names))
 }
 
 fn read_types(
@@ -233,7 +235,7 @@ fn read_types(
         if let Some(names) = names.filter(|names| !names.contains(&name)) {
             node.problem(no_parameter(&name, names));
         }
-        if let Some(kind) = node.parse(pattern::parameter_type) {
+        if let Some(kind) = node.parse(parameter_type) {
             parameters.insert(name, kind);
         }
     }

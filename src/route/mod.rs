@@ -44,15 +44,10 @@ pub struct Match {
 
 impl Router {
     /// Builds the router; [`Match::route`] is an index into `routes`.
-    ///
-    /// # Panics
-    ///
-    /// If a path is no [`Pattern`]: the configuration has checked them.
     pub fn new(routes: &[config::Route]) -> Self {
         let mut router = Self { by_host: HashMap::new(), any_host: Trie::default() };
         for (index, route) in routes.iter().enumerate() {
-            let pattern = Pattern::parse(&route.path).expect("the configuration checked the path");
-            router.insert(index, route, &pattern);
+            router.insert(index, route);
         }
         router
     }
@@ -70,7 +65,8 @@ impl Router {
             .or_else(|| self.any_host.find(&path))
     }
 
-    fn insert(&mut self, index: usize, route: &config::Route, pattern: &Pattern) {
+    fn insert(&mut self, index: usize, route: &config::Route) {
+        let pattern = &route.path;
         let parameters = pattern
             .names()
             .map(|name| Parameter { name: name.into(), form: route.parameters.get(name).cloned() });

@@ -97,6 +97,16 @@ impl Pattern {
         self.segments.iter().filter_map(Segment::name)
     }
 
+    /// The pattern without the names of its parameters: two of one shape match the same paths.
+    pub fn shape(&self) -> String {
+        let segments = self.segments.iter().map(|segment| match segment {
+            Segment::Literal(text) => text,
+            Segment::One(_) => "{}",
+            Segment::Rest(_) => "{*}",
+        });
+        segments.collect::<Vec<_>>().join("/")
+    }
+
     /// All segments, in order; at least one.
     pub(super) fn segments(&self) -> &[Segment] {
         &self.segments

@@ -242,7 +242,7 @@ struct Naive {
 impl Naive {
     fn new(route: &Route) -> Self {
         let (mut path, mut kinds, mut forms) = (String::new(), Vec::new(), Vec::new());
-        for segment in route.path.split('/').skip(1) {
+        for segment in route.path.to_string().split('/').skip(1) {
             let (kind, expression) = match segment {
                 _ if segment.starts_with("{*") => (Kind::Rest, "(?:/(.*))?".to_owned()),
                 _ if segment.starts_with('{') => (Kind::One, "/([^/]+)".to_owned()),
@@ -387,7 +387,7 @@ fn matches(expression: &str) -> ParameterType {
 fn route(path: &str) -> Route {
     Route {
         label: path.to_owned(),
-        path: path.to_owned(),
+        path: crate::route::Pattern::parse(path).unwrap(),
         parameters: HashMap::new(),
         hosts: Vec::new(),
         upstream: 0,

@@ -82,7 +82,7 @@ fn endpoint(label: &str) -> Endpoint {
 fn route(path: &str) -> Route {
     Route {
         label: path.into(),
-        path: path.into(),
+        path: crate::route::Pattern::parse(path).unwrap(),
         parameters: HashMap::new(),
         hosts: vec![],
         upstream: 0,

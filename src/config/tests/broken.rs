@@ -416,11 +416,11 @@ fn upstreams() {
 fn routes() {
     table(&[
         (11, "", "route[0].path", 10, "is missing"),
-        (11, "path = 'ws'", "route[0].path", 11, "must begin with \"/\""),
-        (11, "path = '/ws/'", "route[0].path", 11, "empty segment"),
+        (11, "path = 'ws'", "route[0].path", 11, "must start with \"/\""),
+        (11, "path = '/ws//'", "route[0].path", 11, "empty segment"),
         (11, "path = '/{a}/{a}'", "route[0].path", 11, "two parameters called \"a\""),
-        (11, "path = '/{*a}/b'", "route[0].path", 11, "the last segment"),
-        (11, "path = '/a%2Fb'", "route[0].path", 11, "no percent signs"),
+        (11, "path = '/{*a}/b'", "route[0].path", 11, "put it last"),
+        (11, "path = '/a%2Fb'", "route[0].path", 11, "percent sign"),
         (12, "", "route[0].upstream", 10, "is missing"),
         (
             12,
@@ -764,7 +764,7 @@ endpoints = ["ws://127.0.0.1:9001"]
 retries = "1"
 
 [[route]]
-path = "/ws/"
+path = "/a//ws"
 upstream = "chat"
 verifier = "staff"
 

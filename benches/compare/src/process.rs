@@ -1,0 +1,90 @@
+//! A proxy as a process: pinned, and asked what it has used.
+
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+
+/// A child and all its descendants, ended with it.
+pub struct Proxy {
+    child: Child,
+}
+
+/// What a process tree has used.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Usage {
+    /// Seconds of CPU, user and system.
+    pub cpu: f64,
+    /// KiB of private and shared memory that is its own (Pss).
+    pub memory: f64,
+}
+
+/// Pins this process, and threads begun later, to a core.
+pub fn pin_self(core: usize) {
+    let pid = std::process::id().to_string();
+    let _ = Command::new("taskset").args(["-acp", &core.to_string(), &pid]).stdout(Stdio::null()).status();
+}
+
+impl Proxy {
+    pub fn start(core: usize, program: &Path, args: &[&str], log: &Path) -> Self {
+        let out = std::fs::OpenOptions::new().create(true).append(true).open(log).unwrap();
+        let child = Command::new("taskset")
+            .args(["-c", &core.to_string()])
+            .arg(program)
+            .args(args)
+            .stdin(Stdio::null())
+            .stdout(out.try_clone().unwrap())
+            .stderr(out)
+            .spawn()
+            .unwrap();
+        Self { child }
+    }
+
+    pub fn usage(&self) -> Usage {
+        tree(self.child.id()).into_iter().map(usage_of).fold(Usage::default(), |sum, one| Usage {
+            cpu: sum.cpu + one.cpu,
+            memory: sum.memory + one.memory,
+        })
+    }
+
+    pub fn stop(mut self) {
+        let pid = self.child.id().to_string();
+        let _ = Command::new("kill").args(["-KILL", &pid]).status();
+        for descendant in tree(self.child.id()).into_iter().skip(1) {
+            let _ = Command::new("kill").args(["-KILL", &descendant.to_string()]).status();
+        }
+        let _ = self.child.wait();
+    }
+}
+
+fn tree(root: u32) -> Vec<u32> {
+    let mut pids = vec![root];
+    let mut next = 0;
+    while let Some(pid) = pids.get(next).copied() {
+        let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"));
+        pids.extend(children.unwrap_or_default().split_whitespace().filter_map(|pid| pid.parse::<u32>().ok()));
+        next += 1;
+    }
+    pids
+}
+
+fn usage_of(pid: u32) -> Usage {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let after = stat.rsplit_once(") ").map_or("", |(_, rest)| rest);
+    let fields: Vec<&str> = after.split(' ').collect();
+    let ticks = |index: usize| fields.get(index).and_then(|f| f.parse::<f64>().ok()).unwrap_or(0.0);
+    // schedstat counts nanoseconds on the CPU, stat only ticks of 10 ms.
+    let mut cpu = 0.0;
+    for task in std::fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten() {
+        let text = std::fs::read_to_string(task.path().join("schedstat")).unwrap_or_default();
+        cpu += text.split(' ').next().and_then(|ns| ns.parse::<f64>().ok()).unwrap_or(0.0) / 1e9;
+    }
+    if cpu == 0.0 {
+        cpu = (ticks(11) + ticks(12)) / 100.0;
+    }
+    let rollup = std::fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap_or_default();
+    let memory = rollup
+        .lines()
+        .find_map(|line| line.strip_prefix("Pss:"))
+        .and_then(|line| line.split_whitespace().next()?.parse().ok())
+        .unwrap_or(0.0);
+    Usage { cpu, memory }
+}
