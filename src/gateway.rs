@@ -16,8 +16,8 @@ use crate::admin::Unready;
 use crate::admission::limits::{AddressTable, ConnectionLimits};
 use crate::admission::rejection::Rejection;
 use crate::admission::users::{UserPlace, UserTable};
-use crate::admission::{Admission, Permit};
-use crate::config::{Config, Problem, RefuseMode, TokenSource};
+use crate::admission::{Admission, Permit, token};
+use crate::config::{Config, Problem, RefuseMode};
 use crate::handshake::headers::{Scheme, Trust};
 use crate::handshake::request::UpgradeRequest;
 use crate::handshake::{forwarded, response, subprotocol};
@@ -33,7 +33,7 @@ use crate::telemetry::Telemetry;
 use crate::telemetry::labels::EvictionReason;
 use crate::telemetry::metrics::GaugeGuard;
 use crate::upstream::endpoint::{EndpointPlace, Upstream};
-use crate::upstream::open;
+use crate::upstream::open::{self, Opened};
 use crate::upstream::request::{Origin, UpstreamRequest};
 
 /// Everything the connections of this process share.
@@ -48,6 +48,16 @@ pub struct Gateway {
     is_draining: AtomicBool,
     refuses_requests: AtomicBool,
     is_listening: AtomicBool,
+}
+
+/// The connection a request came on.
+pub(crate) struct Caller<'a> {
+    pub(crate) listener: &'a Listener,
+    pub(crate) peer: Peer,
+    /// Where the client's address is held to account, once it is known.
+    pub(crate) places: &'a mut ConnectionPlaces,
+    /// Decided at accept: it is only told this.
+    pub(crate) refusal: Option<Rejection>,
 }
 
 /// A handshake the upstream has agreed to.
@@ -120,71 +130,93 @@ impl Gateway {
     pub(crate) async fn handle(
         &self,
         head: Parts,
-        listener: &Listener,
-        peer: Peer,
-        places: &mut ConnectionPlaces,
-        refusal: Option<Rejection>,
+        from: Caller<'_>,
         record: &mut SessionRecord,
     ) -> Result<Accepted, Refusal> {
         let began = Instant::now();
         let request = UpgradeRequest::parse(&head.method, &head.uri, head.version, head.headers)
             .map_err(|bad| Refusal::by_http(bad.into()))?;
         self.note_request(&request, record);
-        let id = record.id;
-        let mut refuse = RefusalTeller { gateway: self, request: &request, route: None, id };
+        let mut route = None;
+        let decided = self.decide(&request, began, from, record, &mut route).await;
+        decided.map_err(|rejection| {
+            let by_close = self.tell_by_close(&rejection, &request, route, record.id);
+            Refusal { rejection, route, by_close }
+        })
+    }
 
-        let client = self.find_client(listener, peer, &request, record);
-        self.check_arrival(listener, peer, client, places, refusal).map_err(|r| refuse.with(r))?;
-        let matched = self.router.find(&request.host, &request.path);
-        let matched = matched.ok_or(Rejection::NoRoute).map_err(|r| refuse.with(r))?;
-        let (index, route) = (matched.route, &self.config().routes[matched.route]);
-        refuse.route = Some(index);
+    /// The order of the checks: cheap before dear, and the upstream before the client is told yes.
+    async fn decide(
+        &self,
+        request: &UpgradeRequest,
+        began: Instant,
+        from: Caller<'_>,
+        record: &mut SessionRecord,
+        found: &mut Option<usize>,
+    ) -> Result<Accepted, Rejection> {
+        let origin = self.origin_of(&from, request, record);
+        self.check_arrival(from, origin.client)?;
+
+        let matched = self.router.find(&request.host, &request.path).ok_or(Rejection::NoRoute)?;
+        let route = &self.config().routes[matched.route];
+        *found = Some(matched.route);
         record.route = Some(Arc::from(route.label.as_str()));
 
-        let parameters = &matched.parameters;
-        let permit = self
-            .admission
-            .admit(self.config(), (index, route), &request, parameters, unix_now())
-            .await;
+        let admitted = self.admission.admit(self.config(), &matched, request, unix_now()).await;
         record.steps.admission = Some(began.elapsed());
-        let mut permit = permit.map_err(|r| refuse.with(r))?;
+        let mut permit = admitted?;
         record.user = permit.subject.as_ref().map(|subject| Arc::clone(&subject.identity.user));
 
         let upstream = &self.upstreams[route.upstream];
-        let origin = origin_of(listener, peer, client);
-        let ask = UpstreamRequest::new(route, &request, &permit, origin, record.id);
-        let opened = open::open(upstream, &ask, self.telemetry(), &mut record.steps).await;
-        let opened = opened.map_err(|r| refuse.with(r))?;
+        let ask = UpstreamRequest::new(route, request, &permit, origin, record.id);
+        let opened = open::open(upstream, &ask, self.telemetry(), &mut record.steps).await?;
         record.endpoint = Some(Arc::clone(&opened.endpoint.label));
 
         let handle = SessionHandle::new(
             record.id,
-            index,
+            matched.route,
             record.user.clone(),
             record.client,
             Instant::now(),
         );
+        let chosen = self.choose_subprotocol(request, matched.route, &ask, &opened);
         self.take_user_place(&mut permit, &handle);
-        let tokens = self.token_entries(index, &request);
-        let chosen = subprotocol::select(&request.offered, opened.subprotocol.as_deref(), &tokens);
-        record.subprotocol =
-            chosen.as_ref().filter(|name| !tokens.contains(&name.as_str())).cloned();
+        // A token that was the only entry offered is selected, but it is no name to log.
+        record.subprotocol = chosen.clone().filter(|name| {
+            !subprotocol::is_token_entry(name, &self.token_entries(Some(matched.route), request))
+        });
         let metrics = &self.telemetry().metrics;
         Ok(Accepted {
-            response: response::switching(&request, chosen.as_deref(), record.id),
+            response: response::switching(request, chosen.as_deref(), record.id),
             upstream: opened.stream,
             from_upstream: opened.arrived,
-            route: index,
+            route: matched.route,
             handle,
             places: SessionPlaces {
                 _gauges: [
-                    metrics.session(index),
+                    metrics.session(matched.route),
                     metrics.endpoint_session(route.upstream, opened.endpoint.index),
                 ],
                 _user: permit.subject.map(|subject| subject.place),
                 _endpoint: opened.place,
             },
         })
+    }
+
+    /// What the 101 selects, which must please Chromium even where the upstream selects nothing.
+    fn choose_subprotocol(
+        &self,
+        request: &UpgradeRequest,
+        route: usize,
+        ask: &UpstreamRequest<'_>,
+        opened: &Opened,
+    ) -> Option<String> {
+        let tokens = self.token_entries(Some(route), request);
+        if ask.offered().is_empty() {
+            subprotocol::without_upstream(&request.offered, &tokens)
+        } else {
+            subprotocol::select(&request.offered, opened.subprotocol.as_deref(), &tokens)
+        }
     }
 
     fn note_request(&self, request: &UpgradeRequest, record: &mut SessionRecord) {
@@ -199,42 +231,40 @@ impl Gateway {
         }
     }
 
-    /// The client's address, as far as trusted proxies tell it.
-    fn find_client(
+    /// Where the request comes from: the client's address, as far as trusted proxies tell it.
+    fn origin_of(
         &self,
-        listener: &Listener,
-        peer: Peer,
+        from: &Caller<'_>,
         request: &UpgradeRequest,
         record: &mut SessionRecord,
-    ) -> IpAddr {
+    ) -> Origin {
+        let Caller { listener, peer, .. } = from;
+        let direct = peer.address.ip().to_canonical();
         let trusted = &listener.config.trusted_proxies;
-        let direct = peer.address.ip();
         let client = forwarded::client_address(direct, trusted, &request.headers);
-        if client != direct.to_canonical() && client != direct {
+        if client != direct {
             // The port is not known behind a proxy.
             record.set_client(SocketAddr::new(client, 0));
         }
-        client
+        Origin {
+            client,
+            direct,
+            trust: if listener.trusts(direct) { Trust::Trusted } else { Trust::Untrusted },
+            scheme: if peer.is_secure { Scheme::Https } else { Scheme::Http },
+        }
     }
 
     /// What was decided before the request could be read, and the address's account where only the
     /// request told the address.
-    fn check_arrival(
-        &self,
-        listener: &Listener,
-        peer: Peer,
-        client: IpAddr,
-        places: &mut ConnectionPlaces,
-        refusal: Option<Rejection>,
-    ) -> Result<(), Rejection> {
-        if let Some(rejection) = refusal {
+    fn check_arrival(&self, from: Caller<'_>, client: IpAddr) -> Result<(), Rejection> {
+        if let Some(rejection) = from.refusal {
             return Err(rejection);
         }
         if self.refuses_requests.load(Ordering::Acquire) {
             return Err(Rejection::Draining);
         }
-        if listener.trusts(peer.direct.ip()) {
-            places.set_address(self.addresses.admit(client, Instant::now())?);
+        if from.listener.trusts(from.peer.direct.ip()) {
+            from.places.set_address(self.addresses.admit(client, Instant::now())?);
         }
         Ok(())
     }
@@ -252,18 +282,29 @@ impl Gateway {
     }
 
     /// Offered entries that are tokens because they follow a configured name.
-    fn token_entries<'a>(&self, route: usize, request: &'a UpgradeRequest) -> Vec<&'a str> {
-        let Some(verifier) = self.config().routes[route].verifier else { return Vec::new() };
-        let names = self.config().verifiers[verifier].sources.iter();
-        names
-            .filter_map(|source| match source {
-                TokenSource::SubprotocolAfter(name) => {
-                    let at = request.offered.iter().position(|entry| entry == name)?;
-                    request.offered.get(at + 1).map(String::as_str)
-                }
-                _ => None,
-            })
-            .collect()
+    fn token_entries<'a>(&self, route: Option<usize>, request: &'a UpgradeRequest) -> Vec<&'a str> {
+        let verifier = route.and_then(|route| self.config().routes[route].verifier);
+        let sources = verifier.map(|verifier| &self.config().verifiers[verifier].sources);
+        sources.map(|sources| token::named_entries(sources, &request.offered)).unwrap_or_default()
+    }
+
+    /// How a refusal is told by Close, if it is told so.
+    fn tell_by_close(
+        &self,
+        rejection: &Rejection,
+        request: &UpgradeRequest,
+        route: Option<usize>,
+        id: SessionId,
+    ) -> Option<ToldByClose> {
+        let config = self.config();
+        let mode = route.map_or(RefuseMode::Auto, |route| config.routes[route].refuse);
+        if !rejection.is_told_by_close(mode, request.origin.is_some()) {
+            return None;
+        }
+        let tokens = self.token_entries(route, request);
+        let chosen = subprotocol::without_upstream(&request.offered, &tokens);
+        let code = rejection.close_code(&config.close_codes, chosen.as_deref())?;
+        Some(ToldByClose { response: response::switching(request, chosen.as_deref(), id), code })
     }
 
     /// The configuration in force.
@@ -347,50 +388,9 @@ impl Gateway {
     }
 }
 
-/// Decides how a refusal is told.
-struct RefusalTeller<'a> {
-    gateway: &'a Gateway,
-    request: &'a UpgradeRequest,
-    route: Option<usize>,
-    id: SessionId,
-}
-
-impl RefusalTeller<'_> {
-    fn with(&self, rejection: Rejection) -> Refusal {
-        let config = self.gateway.config();
-        let mode = self.route.map_or(RefuseMode::Auto, |route| config.routes[route].refuse);
-        let by_close = rejection
-            .is_told_by_close(mode, self.request.origin.is_some())
-            .then(|| self.by_close(&rejection))
-            .flatten();
-        Refusal { rejection, route: self.route, by_close }
-    }
-
-    fn by_close(&self, rejection: &Rejection) -> Option<ToldByClose> {
-        let tokens = self
-            .route
-            .map(|route| self.gateway.token_entries(route, self.request))
-            .unwrap_or_default();
-        let chosen = subprotocol::for_refusal(&self.request.offered, &tokens);
-        let code = rejection.close_code(&self.gateway.config().close_codes, chosen.as_deref())?;
-        let response = response::switching(self.request, chosen.as_deref(), self.id);
-        Some(ToldByClose { response, code })
-    }
-}
-
 impl Refusal {
     fn by_http(rejection: Rejection) -> Self {
         Self { rejection, route: None, by_close: None }
-    }
-}
-
-fn origin_of(listener: &Listener, peer: Peer, client: IpAddr) -> Origin {
-    let direct = peer.address.ip();
-    Origin {
-        client,
-        direct,
-        trust: if listener.trusts(direct) { Trust::Trusted } else { Trust::Untrusted },
-        scheme: if peer.is_secure { Scheme::Https } else { Scheme::Http },
     }
 }
 

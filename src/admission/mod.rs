@@ -13,9 +13,9 @@ use rejection::Rejection;
 use token::Presented;
 use users::{ScopeKey, UserKey, UserPlace, UserTable};
 
-use crate::config::{Config, Problem, Route, UserScope};
+use crate::config::{Config, Problem, UserScope};
 use crate::handshake::request::UpgradeRequest;
-use crate::route::Parameters;
+use crate::route::{Match, Parameters};
 
 pub mod authorize;
 pub mod identity;
@@ -80,11 +80,11 @@ impl Admission {
     pub async fn admit(
         &self,
         config: &Config,
-        (index, route): (usize, &Route),
+        matched: &Match,
         request: &UpgradeRequest,
-        parameters: &Parameters,
         now: u64,
     ) -> Result<Permit, Rejection> {
+        let (route, parameters) = (&config.routes[matched.route], &matched.parameters);
         origin::check(&route.origins, request.origin.as_deref())?;
         let Some(verifier) = route.verifier else { return Ok(Permit { subject: None }) };
         let (rules, keys) = (&config.verifiers[verifier], &self.keys[verifier]);
@@ -96,7 +96,7 @@ impl Admission {
             verifier,
             issuer: identity.issuer.clone(),
             user: Arc::clone(&identity.user),
-            scope: scope(&route.limits.user_scope, index, parameters),
+            scope: scope(&route.limits.user_scope, matched.route, parameters),
         };
         // A holder that is asked has its pong time, and a moment to be heard.
         let patience = config.keepalive.client_pong + Duration::from_secs(1);

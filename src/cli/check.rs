@@ -29,7 +29,7 @@ pub(super) fn read(file: &Path) -> Result<Config, Vec<Problem>> {
     let text = std::fs::read_to_string(file)
         .map_err(|error| whole_file(format!("cannot read {}: {error}", file.display())))?;
     // Relative paths are the file's, wherever the gateway is started from.
-    let folder = file.parent().unwrap_or(Path::new("")).to_owned();
+    let folder = file.parent().unwrap_or_else(|| Path::new("")).to_owned();
     Config::parse(&text, &folder)
 }
 

@@ -31,9 +31,10 @@ pub fn select(
     upstream_choice.or_else(fallback).map(str::to_owned)
 }
 
-/// What the 101 before a refusal by Close selects: the first that is no token entry, else the token
-/// entry itself, else nothing. There is no upstream to ask.
-pub fn for_refusal(offered: &[String], tokens: &[&str]) -> Option<String> {
+/// What the 101 selects when no upstream was asked: before a refusal by Close, or when nothing of what
+/// the client offered was left for the upstream (a token source `subprotocol:NAME` that is stripped).
+/// The first that is no token entry, else the token entry itself, else nothing.
+pub fn without_upstream(offered: &[String], tokens: &[&str]) -> Option<String> {
     let first_real = offered.iter().find(|entry| !is_token_entry(entry, tokens));
     first_real.or_else(|| offered.first()).cloned()
 }
@@ -77,7 +78,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_selects_a_token_entry_only_if_there_is_nothing_else() {
+    fn without_upstream_a_token_entry_is_selected_only_if_there_is_nothing_else() {
         let rows: &[(&[&str], &[&str], Option<&str>)] = &[
             (&[], &[], None),
             (&["chat"], &[], Some("chat")),
@@ -88,7 +89,11 @@ mod tests {
             (&["a.b.c"], &["a.b.c"], Some("a.b.c")),
         ];
         for (offered, tokens, expected) in rows {
-            assert_eq!(for_refusal(&list(offered), tokens).as_deref(), *expected, "{offered:?}");
+            assert_eq!(
+                without_upstream(&list(offered), tokens).as_deref(),
+                *expected,
+                "{offered:?}"
+            );
         }
     }
 

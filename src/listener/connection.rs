@@ -19,7 +19,7 @@ use tokio::time::timeout;
 use super::http::{HttpConnection, NoRequest};
 use super::proxy_protocol::{self, Progress, ProxyHeader};
 use super::{Arrival, ConnectionPlaces, Listener};
-use crate::gateway::{Accepted, Gateway, Refusal};
+use crate::gateway::{Accepted, Caller, Gateway, Refusal};
 use crate::handshake::response;
 use crate::relay;
 use crate::session::record::{CloseStatus, Outcome, Refused, SessionRecord};
@@ -40,30 +40,15 @@ pub struct Peer {
 
 /// Serves one connection to its end, or to where its session becomes a task of its own.
 pub(crate) async fn serve(gateway: Arc<Gateway>, listener: Arc<Listener>, arrival: Arrival) {
-    let Arrival { mut tcp, peer: direct, at, mut places, refusal } = arrival;
-    let mut record =
-        Box::new(SessionRecord::new(gateway.new_id(), Arc::clone(&listener.label), direct));
+    let Arrival { tcp, peer: direct, at, mut places, refusal } = arrival;
+    let mut record = SessionRecord::new(gateway.new_id(), Arc::clone(&listener.label), direct);
     let timeouts = &gateway.config().timeouts;
 
-    let deadline = timeouts.tls_handshake;
-    let header = match read_proxy_header(&listener, &mut tcp, direct, deadline).await {
-        Ok(header) => header,
-        Err(reason) => return gave_up(&gateway, record, Phase::Accept, reason),
+    let secured = establish(&listener, tcp, direct, at, timeouts.tls_handshake, &mut record).await;
+    let (stream, peer) = match secured {
+        Ok(secured) => secured,
+        Err((phase, reason)) => return gave_up(&gateway, record, phase, reason),
     };
-    let peer =
-        Peer { address: header.unwrap_or(direct), direct, is_secure: listener.tls.is_some() };
-    record.set_client(peer.address);
-    record.steps.accept = Some(at.elapsed());
-
-    let began = Instant::now();
-    let stream = match timeout(deadline, secure(&listener, tcp)).await {
-        Ok(Ok(stream)) => stream,
-        Ok(Err(reason)) => return gave_up(&gateway, record, Phase::Tls, reason),
-        Err(_) => return gave_up(&gateway, record, Phase::Tls, "the TLS handshake took too long"),
-    };
-    if listener.tls.is_some() {
-        record.steps.tls = Some(began.elapsed());
-    }
 
     let began = Instant::now();
     let mut http = HttpConnection::new(stream, timeouts.request_head);
@@ -79,8 +64,8 @@ pub(crate) async fn serve(gateway: Arc<Gateway>, listener: Arc<Listener>, arriva
     record.steps.request = Some(began.elapsed());
 
     let decision = {
-        let handled = gateway.handle(head, &listener, peer, &mut places, refusal, &mut record);
-        let mut handled = Box::pin(handled);
+        let from = Caller { listener: &listener, peer, places: &mut places, refusal };
+        let mut handled = Box::pin(gateway.handle(head, from, &mut record));
         tokio::select! {
             biased;
             decision = &mut handled => Some(decision),
@@ -90,12 +75,32 @@ pub(crate) async fn serve(gateway: Arc<Gateway>, listener: Arc<Listener>, arriva
     match decision {
         Some(Ok(accepted)) => begin_session(gateway, http, accepted, record, places).await,
         Some(Err(refusal)) => refuse(&gateway, http, refusal, &mut record).await,
-        None => {
-            record.phase =
-                if record.steps.admission.is_some() { Phase::Connect } else { Phase::Admission };
-            gateway.telemetry().connection_recorded(&record, None);
-        }
+        None => abandoned(&gateway, record),
     }
+}
+
+/// PROXY header and TLS: a stream for HTTP, and who is at its other end.
+async fn establish(
+    listener: &Listener,
+    mut tcp: TcpStream,
+    direct: SocketAddr,
+    accepted: Instant,
+    limit: Duration,
+    record: &mut SessionRecord,
+) -> Result<(Stream, Peer), (Phase, &'static str)> {
+    let header = read_proxy_header(listener, &mut tcp, direct, limit).await;
+    let address = header.map_err(|reason| (Phase::Accept, reason))?.unwrap_or(direct);
+    record.set_client(address);
+    record.steps.accept = Some(accepted.elapsed());
+
+    let began = Instant::now();
+    let stream = timeout(limit, secure(listener, tcp))
+        .await
+        .unwrap_or(Err("nothing, or no whole TLS handshake, came in time"))
+        .map_err(|reason| (Phase::Tls, reason))?;
+    let is_secure = listener.tls.is_some();
+    record.steps.tls = is_secure.then(|| began.elapsed());
+    Ok((stream, Peer { address, direct, is_secure }))
 }
 
 /// Reads the PROXY header where one is required; the address it tells of, if any.
@@ -185,7 +190,7 @@ async fn begin_session(
     gateway: Arc<Gateway>,
     http: HttpConnection,
     accepted: Accepted,
-    record: Box<SessionRecord>,
+    record: SessionRecord,
     places: ConnectionPlaces,
 ) {
     let (client, from_client) = http.finish(without_body(accepted.response)).await;
@@ -197,7 +202,7 @@ async fn begin_session(
         from_upstream: accepted.from_upstream,
         route: accepted.route,
         handle: accepted.handle,
-        record,
+        record: Box::new(record),
         places: accepted.places,
         connection: places,
     };
@@ -244,10 +249,17 @@ async fn refuse(
 }
 
 /// A connection that never came to a request.
-fn gave_up(gateway: &Gateway, mut record: Box<SessionRecord>, phase: Phase, reason: &'static str) {
+fn gave_up(gateway: &Gateway, mut record: SessionRecord, phase: Phase, reason: &'static str) {
     record.outcome = Outcome::NoRequest(reason);
     record.by = By::Client;
     record.phase = phase;
+    gateway.telemetry().connection_recorded(&record, None);
+}
+
+/// The client left while its request was being decided.
+fn abandoned(gateway: &Gateway, mut record: SessionRecord) {
+    let is_admitted = record.steps.admission.is_some();
+    record.phase = if is_admitted { Phase::Connect } else { Phase::Admission };
     gateway.telemetry().connection_recorded(&record, None);
 }
 

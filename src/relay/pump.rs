@@ -269,7 +269,7 @@ impl Pump {
         let keep_to = if end.is_some() { passed } else { filled };
         let sink_is_there = self.write_now(cx, sink, buffer, passed, keep_to, around.now);
         // What the source did counts for more than that the sink cannot be told of it.
-        Poll::Ready(end.or((!sink_is_there).then_some(PumpEnd::SinkLost)))
+        Poll::Ready(end.or(if sink_is_there { None } else { Some(PumpEnd::SinkLost) }))
     }
 
     /// Judges `buffer[..filled]`: how much of its front may pass, and whether the direction ends

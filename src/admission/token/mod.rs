@@ -92,6 +92,18 @@ pub fn extract(
     Err(TokenFault::Missing)
 }
 
+/// Offered subprotocols that are tokens because they follow the NAME of a source `subprotocol:NAME`.
+pub fn named_entries<'a>(sources: &[TokenSource], offered: &'a [String]) -> Vec<&'a str> {
+    let after = |source: &TokenSource| match source {
+        TokenSource::SubprotocolAfter(name) => {
+            let at = offered.iter().position(|entry| entry == name)?;
+            offered.get(at + 1).map(String::as_str)
+        }
+        _ => None,
+    };
+    sources.iter().filter_map(after).collect()
+}
+
 /// The request as it goes upstream under `forward.token`: the token kept where it came, removed, or
 /// moved into `Authorization: Bearer`, where it replaces whatever the client had there.
 pub fn forward(request: &UpgradeRequest, presented: &Presented, mode: ForwardToken) -> Stripped {

@@ -83,9 +83,9 @@ fn read_head(buffer: &[u8]) -> Result<Head<'_>, AnswerError> {
     let parsed = response.parse(buffer);
     // The first line counts when it is whole (then there is a reason, if only an empty one). It is
     // looked at before `parsed`: a refusal is one even if its headers are broken or too many.
-    let (version, status) = match (response.version, response.code, response.reason) {
-        (Some(version), Some(status), Some(_)) => (version, status),
-        _ => return parsed.map(|_| Head::Partial).map_err(first_line_error),
+    let (Some(version), Some(status), Some(_)) = (response.version, response.code, response.reason)
+    else {
+        return parsed.map(|_| Head::Partial).map_err(first_line_error);
     };
     match status {
         200..=599 => return Ok(Head::Final { status }),

@@ -71,6 +71,7 @@ fn interim_answers_are_skipped_and_counted_into_the_head() {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "a table")]
 fn a_101_that_breaks_a_rule_is_refused() {
     let upgrade = "its 101 has not exactly one Upgrade: websocket";
     let connection = "its 101 lacks Connection: Upgrade";
