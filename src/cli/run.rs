@@ -44,7 +44,8 @@ async fn serve(file: &Path, config: Config) -> Exit {
         Err(error) => return not_started(file, &error),
     };
     for warning in server.warnings().iter().chain(&facts) {
-        tracing::warn!(path = warning.path, line = warning.line, "{}", warning.message);
+        let (path, line) = (warning.path.as_str(), warning.line);
+        tracing::warn!(path, line, warning = warning.message, "unwise configuration");
     }
     server.run(shutdown).await;
     Exit::Success
@@ -100,10 +101,11 @@ async fn serve_demo(args: &DemoArgs) -> Exit {
     Exit::Success
 }
 
-/// SIGTERM and SIGINT, caught from the moment this exists.
+/// The signals that matter, caught from the moment this exists.
 struct Signals {
     terminate: Signal,
     interrupt: Signal,
+    hangup: Signal,
 }
 
 impl Signals {
@@ -111,6 +113,7 @@ impl Signals {
         Ok(Self {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
+            hangup: signal(SignalKind::hangup())?,
         })
     }
 
@@ -126,9 +129,15 @@ impl Signals {
     }
 
     async fn next(&mut self) {
-        tokio::select! {
-            _ = self.terminate.recv() => {}
-            _ = self.interrupt.recv() => {}
+        loop {
+            tokio::select! {
+                _ = self.terminate.recv() => return,
+                _ = self.interrupt.recv() => return,
+                // Its default would end the process and every session with it.
+                _ = self.hangup.recv() => {
+                    tracing::warn!("SIGHUP ignored: a changed configuration needs a restart");
+                }
+            }
         }
     }
 }
