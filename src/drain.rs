@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::{Instant, sleep_until, timeout_at};
+use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use crate::gateway::Gateway;
@@ -29,11 +29,18 @@ pub async fn run(gateway: &Arc<Gateway>, stop_listening: CancellationToken) {
     let deadline = began + drain.window + drain.grace;
     gateway.tasks().close();
     let closed = async {
-        close_all(gateway, began, drain.window).await;
-        gateway.tasks().wait().await;
+        // Whichever comes first: all were told, or all have left by themselves.
+        tokio::select! {
+            () = close_all(gateway, began, drain.window) => gateway.tasks().wait().await,
+            () = gateway.tasks().wait() => {}
+        }
     };
     let finished = timeout_at(deadline, closed).await.is_ok();
-    gateway.telemetry().drain_finished(if finished { 0 } else { gateway.tasks().len() });
+    let aborted = if finished { 0 } else { gateway.tasks().len() };
+    gateway.environment().abort.cancel();
+    // What is aborted is still recorded.
+    let _ = timeout(LAST_WORDS, gateway.tasks().wait()).await;
+    gateway.telemetry().drain_finished(aborted);
 }
 
 /// Orders every session to close, at a random moment within its even share of the window.
@@ -60,3 +67,6 @@ async fn close_all(gateway: &Gateway, began: Instant, window: Duration) {
 fn drained(window: Duration) -> Ending {
     Ending::Drained { retry: 1 + fastrand::u64(..window.as_secs().max(1)) }
 }
+
+/// Time for what is aborted to end.
+const LAST_WORDS: Duration = Duration::from_secs(1);

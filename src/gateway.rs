@@ -10,6 +10,7 @@ use std::time::{Instant, SystemTime};
 
 use http::Response;
 use http::request::Parts;
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::admin::Unready;
@@ -58,6 +59,8 @@ pub(crate) struct Caller<'a> {
     pub(crate) places: &'a mut ConnectionPlaces,
     /// Decided at accept: it is only told this.
     pub(crate) refusal: Option<Rejection>,
+    /// Where the request leads, as soon as that is known.
+    pub(crate) route: &'a mut Option<usize>,
 }
 
 /// A handshake the upstream has agreed to.
@@ -81,7 +84,6 @@ pub(crate) struct SessionPlaces {
 /// A handshake that is refused, and how that is told.
 pub(crate) struct Refusal {
     pub(crate) rejection: Rejection,
-    pub(crate) route: Option<usize>,
     /// Told by Close, if a place for that can be had; else by HTTP.
     pub(crate) by_close: Option<ToldByClose>,
 }
@@ -121,6 +123,7 @@ impl Gateway {
                 telemetry: Arc::new(Telemetry::new(&config)),
                 registry: Arc::new(Registry::new(config.limits.pending_bytes, Instant::now())),
                 config: Arc::new(config),
+                abort: CancellationToken::new(),
             }),
         };
         Ok((Arc::new(gateway), warnings))
@@ -137,11 +140,12 @@ impl Gateway {
         let request = UpgradeRequest::parse(&head.method, &head.uri, head.version, head.headers)
             .map_err(|bad| Refusal::by_http(bad.into()))?;
         self.note_request(&request, record);
-        let mut route = None;
-        let decided = self.decide(&request, began, from, record, &mut route).await;
+        let Caller { listener, peer, places, refusal, route } = from;
+        let from = Caller { listener, peer, places, refusal, route: &mut *route };
+        let decided = self.decide(&request, began, from, record).await;
         decided.map_err(|rejection| {
-            let by_close = self.tell_by_close(&rejection, &request, route, record.id);
-            Refusal { rejection, route, by_close }
+            let by_close = self.tell_by_close(&rejection, &request, *route, record.id);
+            Refusal { rejection, by_close }
         })
     }
 
@@ -152,15 +156,15 @@ impl Gateway {
         began: Instant,
         from: Caller<'_>,
         record: &mut SessionRecord,
-        found: &mut Option<usize>,
     ) -> Result<Accepted, Rejection> {
+        // The route also says how a refusal is told, even one decided before it was known.
+        let matched = self.router.find(&request.host, &request.path);
+        *from.route = matched.as_ref().map(|matched| matched.route);
+        record.route = from.route.map(|at| Arc::from(self.config().routes[at].label.as_str()));
         let origin = self.origin_of(&from, request, record);
         self.check_arrival(from, origin.client)?;
-
-        let matched = self.router.find(&request.host, &request.path).ok_or(Rejection::NoRoute)?;
+        let matched = matched.ok_or(Rejection::NoRoute)?;
         let route = &self.config().routes[matched.route];
-        *found = Some(matched.route);
-        record.route = Some(Arc::from(route.label.as_str()));
 
         let admitted = self.admission.admit(self.config(), &matched, request, unix_now()).await;
         record.steps.admission = Some(began.elapsed());
@@ -390,7 +394,7 @@ impl Gateway {
 
 impl Refusal {
     fn by_http(rejection: Rejection) -> Self {
-        Self { rejection, route: None, by_close: None }
+        Self { rejection, by_close: None }
     }
 }
 

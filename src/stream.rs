@@ -5,7 +5,7 @@
 
 use std::io;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -18,9 +18,17 @@ pub enum Stream {
     /// Plain TCP.
     Tcp(TcpStream),
     /// TLS over TCP, either role.
-    Tls(Box<TlsStream<TcpStream>>),
+    Tls(Box<TlsStream<CountedTcp>>),
     /// Unix socket.
     Unix(UnixStream),
+}
+
+/// TCP under TLS, which counts what the socket has taken: the TLS library takes bytes that the socket
+/// has not, so only this tells whether the peer reads.
+#[derive(Debug)]
+pub struct CountedTcp {
+    tcp: TcpStream,
+    taken: u64,
 }
 
 impl Stream {
@@ -29,11 +37,25 @@ impl Stream {
     pub fn abort_on_drop(&self) {
         let tcp = match self {
             Self::Tcp(tcp) => tcp,
-            Self::Tls(tls) => tls.get_ref().0,
+            Self::Tls(tls) => &tls.get_ref().0.tcp,
             Self::Unix(_) => return,
         };
         // Fails only for a socket that is already gone, which is what is wanted.
         let _ = SockRef::from(tcp).set_linger(Some(std::time::Duration::ZERO));
+    }
+
+    /// Bytes the socket under TLS has taken so far; `None` without TLS, where writing itself tells.
+    pub(crate) fn taken_under_tls(&self) -> Option<u64> {
+        match self {
+            Self::Tls(tls) => Some(tls.get_ref().0.taken),
+            Self::Tcp(_) | Self::Unix(_) => None,
+        }
+    }
+}
+
+impl From<TcpStream> for CountedTcp {
+    fn from(tcp: TcpStream) -> Self {
+        Self { tcp, taken: 0 }
     }
 }
 
@@ -72,5 +94,49 @@ impl AsyncWrite for Stream {
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         delegate!(self, poll_shutdown(cx))
+    }
+}
+
+impl AsyncRead for CountedTcp {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.tcp).poll_read(cx, buffer)
+    }
+}
+
+impl AsyncWrite for CountedTcp {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let taken = ready!(Pin::new(&mut self.tcp).poll_write(cx, bytes))?;
+        self.taken = self.taken.wrapping_add(taken as u64);
+        Poll::Ready(Ok(taken))
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let taken = ready!(Pin::new(&mut self.tcp).poll_write_vectored(cx, slices))?;
+        self.taken = self.taken.wrapping_add(taken as u64);
+        Poll::Ready(Ok(taken))
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.tcp.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.tcp).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.tcp).poll_shutdown(cx)
     }
 }

@@ -30,12 +30,20 @@ impl Bucket {
         if self.tokens < 1.0 {
             self.refill(now);
         }
-        if self.tokens < 1.0 {
-            // At least a millisecond, so that rounding cannot make a caller spin.
-            let seconds = ((1.0 - self.tokens) / self.rate.per_second).max(0.001);
-            return Err(Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX));
-        }
-        Ok(())
+        if self.tokens < 1.0 { Err(self.time_until(1.0)) } else { Ok(()) }
+    }
+
+    /// How long to wait so that a waiter need not wake for each single token: until there are those
+    /// of a tenth of a second, at least one, at most all.
+    pub fn pause(&self) -> Duration {
+        let tokens = (self.rate.per_second / 10.0).min(f64::from(self.rate.burst)).max(1.0);
+        self.time_until(tokens)
+    }
+
+    fn time_until(&self, tokens: f64) -> Duration {
+        // At least a millisecond, so that rounding cannot make a caller spin.
+        let seconds = ((tokens - self.tokens) / self.rate.per_second).max(0.001);
+        Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX)
     }
 
     /// Takes the token that [`Self::ready`] has seen.

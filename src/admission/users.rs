@@ -87,6 +87,9 @@ impl UserTable {
         patience: Duration,
     ) -> Result<UserPlace, Rejection> {
         let limit = limits.connections_per_user;
+        if self.entries.len() >= MOST_USERS && !self.entries.contains_key(&key) {
+            return Err(Rejection::Overloaded);
+        }
         if limits.when_user_full == WhenUserFull::EvictOldest {
             self.try_evicting(&key, limit, Instant::now())?;
         } else if let Err(holders) = self.try_free(&key, limit) {
@@ -224,6 +227,8 @@ async fn probe(holders: &[Arc<SessionHandle>], patience: Duration) {
     let _ = tokio::time::timeout(patience, settled).await;
 }
 
+/// Users known at most, so that memory stays bounded whoever signs tokens.
+const MOST_USERS: usize = 1_000_000;
 /// Evictions allowed per place and minute.
 const EVICTIONS_PER_PLACE: u32 = 3;
 /// How long an ended session counts for reconnects, and an eviction against its user.

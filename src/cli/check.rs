@@ -27,7 +27,7 @@ pub struct CheckArgs {
 pub(super) fn read(file: &Path) -> Result<Config, Vec<Problem>> {
     let whole_file = |message| vec![Problem { path: String::new(), line: None, message }];
     let text = std::fs::read_to_string(file)
-        .map_err(|error| whole_file(format!("cannot read {}: {error}", file.display())))?;
+        .map_err(|error| whole_file(format!("cannot be read: {error}")))?;
     // Relative paths are the file's, wherever the gateway is started from.
     let folder = file.parent().unwrap_or_else(|| Path::new("")).to_owned();
     Config::parse(&text, &folder)

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 
 pub mod check;
 pub mod demo;
@@ -39,7 +39,15 @@ enum Command {
 
 /// Runs the command line; the process ends with the code returned.
 pub fn main() -> ExitCode {
-    let arguments = Arguments::parse();
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(answer) => {
+            // Help and version are answers too, only better ones. Nobody reads them: nothing to do.
+            let _ = answer.print();
+            let code = if answer.use_stderr() { Exit::Usage } else { Exit::Success };
+            return ExitCode::from(code as u8);
+        }
+    };
     let code = match (arguments.command, arguments.config) {
         (Some(Command::Run { config }), _) | (None, Some(config)) => run::run(&config),
         (Some(Command::Check(args)), _) => check::run(&args),
@@ -55,10 +63,8 @@ pub fn main() -> ExitCode {
             }
         },
         (None, None) => {
-            eprintln!(
-                "framegate: nothing to do: give --config FILE, or try `framegate demo`; \
-                 see `framegate --help`"
-            );
+            eprintln!("framegate: nothing to do: give --config FILE, or try `framegate demo`\n");
+            eprint!("{}", Arguments::command().render_help());
             Exit::Usage
         }
     };
@@ -71,6 +77,7 @@ pub fn main() -> ExitCode {
 enum Exit {
     Success = 0,
     Failure = 1,
+    /// The arguments are wrong (EX_USAGE).
     Usage = 64,
     /// The configuration is wrong (EX_CONFIG).
     Config = 78,

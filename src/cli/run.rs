@@ -1,9 +1,9 @@
 //! `framegate run` and `framegate demo`: the gateway as a process, with its signals. I/O.
 
+use std::future::Future;
 use std::io::Write;
 use std::path::Path;
 
-use tokio::runtime::Runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -27,10 +27,7 @@ pub(super) fn run(file: &Path) -> Exit {
         Ok(guard) => guard,
         Err(error) => return failed(&error),
     };
-    match runtime() {
-        Ok(runtime) => runtime.block_on(serve(file, config)),
-        Err(error) => failed(&error),
-    }
+    block_on(serve(file, config))
 }
 
 async fn serve(file: &Path, config: Config) -> Exit {
@@ -53,10 +50,7 @@ async fn serve(file: &Path, config: Config) -> Exit {
 
 /// Runs the demo until SIGTERM or SIGINT.
 pub(super) fn demo(args: &DemoArgs) -> Exit {
-    match runtime() {
-        Ok(runtime) => runtime.block_on(serve_demo(args)),
-        Err(error) => failed(&error),
-    }
+    block_on(serve_demo(args))
 }
 
 async fn serve_demo(args: &DemoArgs) -> Exit {
@@ -142,8 +136,15 @@ impl Signals {
     }
 }
 
-fn runtime() -> std::io::Result<Runtime> {
-    tokio::runtime::Builder::new_multi_thread().enable_all().build()
+fn block_on(work: impl Future<Output = Exit>) -> Exit {
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return failed(&error),
+    };
+    let exit = runtime.block_on(work);
+    // A name that is just being looked up must not hold the process.
+    runtime.shutdown_background();
+    exit
 }
 
 fn not_started(file: &Path, error: &StartError) -> Exit {

@@ -2,7 +2,7 @@
 //!
 //! hyper reads and writes HTTP; who decides is outside. [`HttpConnection`] turns hyper's service
 //! inside out: [`HttpConnection::next`] gives a request head, [`HttpConnection::respond`] answers it,
-//! and when the last answer is written [`HttpConnection::into_stream`] hands the connection back for
+//! and when the last answer is written [`HttpConnection::finish`] hands the connection back for
 //! the relay (or for a lingering close) with the bytes that came behind the request. hyper's own
 //! upgrade machinery would end this connection's future in the middle of that.
 
@@ -105,6 +105,11 @@ impl HttpConnection {
         std::future::poll_fn(|cx| self.poll_connection(cx).map(drop)).await;
         let parts = self.connection.into_parts();
         (parts.io.into_inner(), parts.read_buf.to_vec())
+    }
+
+    /// Gives the stream back where there is no request left to answer.
+    pub(crate) fn into_stream(self) -> Stream {
+        self.connection.into_parts().io.into_inner()
     }
 
     fn poll_connection(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), hyper::Error>> {

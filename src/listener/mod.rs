@@ -19,6 +19,7 @@ use crate::handshake::forwarded;
 use crate::telemetry::metrics::GaugeGuard;
 
 pub mod connection;
+mod establish;
 mod http;
 pub mod proxy_protocol;
 pub mod tls;

@@ -5,19 +5,22 @@
 //! the Close on its way; upstream it waits for the other side's FIN, so that TIME_WAIT stays there
 //! (RFC 6455 section 7.1.1). Each wait has an end: `timeouts.close`.
 
+use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
 
 use super::pump::{Pump, PumpEnd};
 use super::{Relay, random_bytes, scratch};
 use crate::session::record::CloseStatus;
 use crate::stream::Stream;
 use crate::ws::message::{self, Masking};
-use crate::ws::settle::{Ending, Say, Settlement};
+use crate::ws::settle::{Ending, Say, Settlement, Silence};
 use crate::ws::violation::Side;
 
 /// How an end went.
@@ -54,36 +57,52 @@ enum Manner {
     Cut,
 }
 
+/// How long an end may wait for others.
+#[derive(Clone, Copy)]
+struct Patience<'a> {
+    limit: Duration,
+    /// The whole process is out of time.
+    abort: &'a CancellationToken,
+}
+
+impl Patience<'_> {
+    /// What comes of `wait`, if it comes in time.
+    async fn with<T>(self, wait: impl Future<Output = T>) -> Option<T> {
+        self.abort.run_until_cancelled(timeout(self.limit, wait)).await?.ok()
+    }
+}
+
 /// Ends both connections and says how that went.
 pub(super) async fn conclude(
     mut relay: Pin<Box<Relay>>,
     ending: &Ending,
     settlement: Settlement,
 ) -> Report {
-    let limit = relay.environment.config.timeouts.close;
+    let environment = Arc::clone(&relay.environment);
+    let limit = environment.config.timeouts.close;
+    let patience = Patience { limit, abort: &environment.abort };
     let mut reply_missing = false;
     let mut said = (None, None);
     match ending {
         Ending::ClientClosed(status) => {
-            let reply = await_reply(&mut relay, Side::Upstream, limit).await;
+            let reply = await_reply(&mut relay, Side::Upstream, patience).await;
             reply_missing = reply.is_none();
             said = (reply, Some(*status));
         }
         Ending::UpstreamClosed(status) => {
-            let reply = await_reply(&mut relay, Side::Client, limit).await;
+            let reply = await_reply(&mut relay, Side::Client, patience).await;
             reply_missing = reply.is_none();
             said = (Some(*status), reply);
         }
-        ending if ending.is_gateways_choice() => finish_frames(&mut relay, ending, limit).await,
-        _ => {}
+        _ => finish_frames(&mut relay, ending, patience).await,
     }
     let Relay { client, upstream, to_client, to_upstream, .. } = *Pin::into_inner(relay);
     let client_bye = farewell(Side::Client, settlement.client, to_client, said.0);
     let upstream_bye = farewell(Side::Upstream, settlement.upstream, to_upstream, said.1);
     let cut_frame = [&client_bye, &upstream_bye].iter().any(|bye| bye.manner == Manner::Cut);
     let (client, upstream) = tokio::join!(
-        end(client, Side::Client, client_bye, limit),
-        end(upstream, Side::Upstream, upstream_bye, limit)
+        end(client, Side::Client, client_bye, patience),
+        end(upstream, Side::Upstream, upstream_bye, patience)
     );
     Report { client, upstream, cut_frame, reply_missing }
 }
@@ -93,41 +112,52 @@ pub(super) async fn conclude(
 async fn await_reply(
     relay: &mut Pin<Box<Relay>>,
     from: Side,
-    limit: Duration,
+    patience: Patience<'_>,
 ) -> Option<CloseStatus> {
     let reply = std::future::poll_fn(|cx| {
         let relay = relay.as_mut().get_mut();
         let now = Instant::now();
         // The side that has closed is not read any more; what it said last is still written.
         let _ = relay.poll_direction(from.other(), cx, now);
-        relay.poll_direction(from, cx, now)
+        let end = relay.poll_direction(from, cx, now);
+        relay.wake_after_pause(cx);
+        end
     });
-    match timeout(limit, reply).await {
-        Ok(PumpEnd::Closed(status)) => Some(status),
-        Ok(_) | Err(_) => None,
+    match patience.with(reply).await {
+        Some(PumpEnd::Closed(status)) => Some(status),
+        _ => None,
     }
 }
 
-/// Before an end the gateway chose: lets frames that are under way pass to their end.
-async fn finish_frames(relay: &mut Pin<Box<Relay>>, ending: &Ending, limit: Duration) {
-    let sides = match ending {
-        // Neither will a dead client finish a frame, nor a stalled one take it.
-        Ending::ClientTimeout(_) | Ending::UpstreamStalled(_) | Ending::SlowConsumer => return,
-        _ => [Side::Client, Side::Upstream],
+/// Before an end that no Close began: lets frames that are under way pass to their end, where there is
+/// one who sends and one who reads. Past the limit they are cut, which [`farewell`] sees by itself.
+async fn finish_frames(relay: &mut Pin<Box<Relay>>, ending: &Ending, patience: Patience<'_>) {
+    let from: &[Side] = match ending {
+        Ending::ClientLost
+        | Ending::UpstreamLost
+        | Ending::ClientTimeout(_)
+        | Ending::UpstreamStalled(Silence::NoPong) => &[],
+        // Who broke the protocol is not read on; nor is who reads too slowly written to.
+        Ending::ClientViolation(_) | Ending::ClientClosedIllegally(_) => &[Side::Upstream],
+        Ending::UpstreamViolation(_) | Ending::UpstreamClosedIllegally(_) => &[Side::Client],
+        Ending::UpstreamStalled(Silence::WriteStall) => &[Side::Upstream],
+        Ending::SlowConsumer => &[Side::Client],
+        _ => &Side::ALL,
     };
-    relay.to_client.stop_at_boundary();
-    relay.to_upstream.stop_at_boundary();
+    for side in from {
+        relay.pump(*side).stop_at_boundary();
+    }
     let finished = std::future::poll_fn(|cx| {
         let relay = relay.as_mut().get_mut();
         let now = Instant::now();
-        for side in sides {
-            let _ = relay.poll_direction(side, cx, now);
+        for side in from {
+            let _ = relay.poll_direction(*side, cx, now);
         }
-        let stopped = relay.to_client.has_stopped() && relay.to_upstream.has_stopped();
-        if stopped { Poll::Ready(()) } else { Poll::Pending }
+        relay.wake_after_pause(cx);
+        let all = from.iter().all(|side| relay.pump(*side).has_stopped());
+        if all { Poll::Ready(()) } else { Poll::Pending }
     });
-    // Past the limit the frame is cut, which `farewell` sees by itself.
-    let _ = timeout(limit, finished).await;
+    let _ = patience.with(finished).await;
 }
 
 /// What one side is still sent; `pump` leads to it, `said` is a Close it has been sent by relaying.
@@ -156,7 +186,7 @@ fn farewell(to: Side, say: Say, pump: Pump, said: Option<CloseStatus>) -> Farewe
 }
 
 /// Ends one connection; says what Close it was told.
-async fn end(mut stream: Stream, side: Side, bye: Farewell, limit: Duration) -> CloseStatus {
+async fn end(mut stream: Stream, side: Side, bye: Farewell, patience: Patience<'_>) -> CloseStatus {
     match bye.manner {
         Manner::Gone => CloseStatus::None,
         Manner::Cut => {
@@ -169,17 +199,19 @@ async fn end(mut stream: Stream, side: Side, bye: Farewell, limit: Duration) -> 
             if written { bye.told } else { CloseStatus::None }
         }
         Manner::Orderly => {
-            let deadline = tokio::time::Instant::now() + limit;
-            let told = async {
+            let mut told = CloseStatus::None;
+            let ended = async {
                 stream.write_all(&bye.bytes).await?;
-                stream.flush().await
+                stream.flush().await?;
+                told = bye.told;
+                linger(&mut stream, side).await;
+                std::io::Result::Ok(())
             };
-            if !matches!(tokio::time::timeout_at(deadline, told).await, Ok(Ok(()))) {
+            let in_time = patience.with(ended).await;
+            if told == CloseStatus::None || in_time.is_none() && patience.abort.is_cancelled() {
                 stream.abort_on_drop();
-                return CloseStatus::None;
             }
-            let _ = tokio::time::timeout_at(deadline, linger(&mut stream, side)).await;
-            bye.told
+            told
         }
     }
 }

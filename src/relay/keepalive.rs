@@ -84,10 +84,16 @@ impl Keepalive {
         self.asked.is_none_or(|(asked, _)| self.heard > asked)
     }
 
-    /// What is to be done now. While the side is not being read its answer cannot be seen, so its
-    /// time does not run.
-    pub(crate) fn due(&mut self, now: Instant, is_being_read: bool) -> Due {
-        if !is_being_read {
+    /// Whether a Ping, ours or a relayed one, waits for a sign of life: another would prove no more,
+    /// and put its answer off.
+    pub(crate) fn is_asked(&self) -> bool {
+        !self.is_alive()
+    }
+
+    /// What is to be done now. While the side is not being read its answer cannot be seen, and while
+    /// it is not being written to it cannot see the question, so its time does not run.
+    pub(crate) fn due(&mut self, now: Instant, can_answer: bool) -> Due {
+        if !can_answer {
             self.heard = now;
             if let Some((asked, _)) = &mut self.asked {
                 *asked = now;

@@ -10,6 +10,7 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use tokio::time::Sleep;
+use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
 use crate::session::record::{Outcome, SessionRecord};
@@ -40,6 +41,8 @@ pub struct Environment {
     pub telemetry: Arc<Telemetry>,
     /// Open sessions.
     pub registry: Arc<Registry>,
+    /// Cancelled when there is no more time for orderly ends.
+    pub abort: CancellationToken,
 }
 
 /// What a session begins with.
@@ -75,6 +78,8 @@ pub async fn run<P, C>(environment: Arc<Environment>, opening: Opening<P, C>) {
     // From here on the session counts no more: its user may open another at once.
     environment.registry.remove(&handle);
     drop(places);
+    relay.probes.answer();
+    handle.close();
     record.steps.relay = Some(handle.opened.elapsed());
     if ending == Ending::MessageRate {
         environment.telemetry.messages_limited(LimitAction::Close, handle.id);
@@ -128,6 +133,7 @@ struct Relay {
     marker: [u8; 8],
     /// Bytes held, as last reported to the registry.
     accounted: usize,
+    /// The handle knows our waker.
     listens: bool,
 }
 
@@ -195,11 +201,15 @@ impl Relay {
             self.listens = true;
         }
         let now = Instant::now();
+        let mut ordered = None;
         for order in self.handle.take_orders() {
             match order {
-                Order::End(ending) => return Poll::Ready(ending),
+                Order::End(ending) => ordered = ordered.or(Some(ending)),
                 Order::Probe(probe) => self.ask_client(probe, now),
             }
+        }
+        if let Some(ending) = ordered {
+            return Poll::Ready(ending);
         }
         if let Poll::Ready(ending) = self.poll_pumps(cx, now) {
             return Poll::Ready(ending);
@@ -232,6 +242,14 @@ impl Relay {
                     ending_of(Side::Client, client)
                 })
             }
+        }
+    }
+
+    /// The pump for what comes from one side.
+    fn pump(&mut self, from: Side) -> &mut Pump {
+        match from {
+            Side::Client => &mut self.to_upstream,
+            Side::Upstream => &mut self.to_client,
         }
     }
 
@@ -280,8 +298,9 @@ impl Relay {
     /// Another connection of the user wants this one's place if its client is dead.
     fn ask_client(&mut self, probe: Arc<Probe>, now: Instant) {
         self.probes.0.push(probe);
-        // Within a frame no Ping can go out; a client that is just being written to is alive enough.
-        if !self.ping(Side::Client, now) {
+        // A Ping that is out already answers for this question too. Within a frame none can go out,
+        // but a client that is just being written to is alive enough.
+        if !self.client_alive.is_asked() && !self.ping(Side::Client, now) {
             self.probes.answer();
         }
     }
@@ -333,6 +352,15 @@ impl Relay {
         Poll::Pending
     }
 
+    /// Has the task polled when a client that is paused for its rate may go on.
+    fn wake_after_pause(&mut self, cx: &mut Context<'_>) {
+        let Some(until) = self.to_upstream.paused_until() else { return };
+        self.timer.as_mut().reset(until.into());
+        if self.timer.as_mut().poll(cx).is_ready() {
+            cx.waker().wake_by_ref();
+        }
+    }
+
     fn next_deadline(&mut self, now: Instant) -> Result<Instant, Ending> {
         let timeouts = &self.environment.config.timeouts;
         let mut next = now + FAR;
@@ -349,7 +377,8 @@ impl Relay {
         if let Some(idle) = timeouts.idle {
             at(self.last_data + idle, Ending::Idle)?;
         }
-        if let Some(until) = self.to_upstream.paused_until() {
+        // One that is over is cleared by the pump once it can write again, and wakes nobody.
+        if let Some(until) = self.to_upstream.paused_until().filter(|until| *until > now) {
             next = next.min(until);
         }
         for side in [Side::Client, Side::Upstream] {
@@ -364,10 +393,11 @@ impl Relay {
     }
 
     fn due(&mut self, side: Side, now: Instant) -> Due {
-        match side {
-            Side::Client => self.client_alive.due(now, self.to_upstream.is_reading()),
-            Side::Upstream => self.upstream_alive.due(now, self.to_client.is_reading()),
-        }
+        let (from, to, alive) = match side {
+            Side::Client => (&self.to_upstream, &self.to_client, &mut self.client_alive),
+            Side::Upstream => (&self.to_client, &self.to_upstream, &mut self.upstream_alive),
+        };
+        alive.due(now, from.is_reading() && to.stalled_since().is_none())
     }
 
     fn dead(&self, side: Side) -> Ending {

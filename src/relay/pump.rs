@@ -31,10 +31,21 @@ pub(crate) struct Pump {
     ready: usize,
     /// Whole frames may stand among the bytes that may not be written yet.
     unparsed: bool,
-    must_flush: bool,
+    /// Bytes a TLS sink has taken and, as far as is known, not sent.
+    unflushed: usize,
     stop: Stop,
-    stalled_since: Option<Instant>,
+    /// How this direction ended: both can end in one poll of the session, which acts on one first.
+    ended: Option<PumpEnd>,
+    stalled: Option<Stall>,
     limit: Option<Box<Limit>>,
+}
+
+/// A sink that makes us wait.
+#[derive(Debug, Clone, Copy)]
+struct Stall {
+    since: Instant,
+    /// What the socket under TLS had taken by then: more than that is no stall.
+    taken: Option<u64>,
 }
 
 /// Until when the source is read.
@@ -52,6 +63,9 @@ struct Limit {
     bucket: Bucket,
     over: OverRate,
     paused_until: Option<Instant>,
+    /// The source has been paused before and not been within its rate since: it is read in small
+    /// pieces, so that what it sends waits in its own buffers rather than in ours.
+    is_flooding: bool,
 }
 
 /// What a pump needs of its session for one poll.
@@ -103,7 +117,8 @@ impl Pump {
         now: Instant,
     ) -> Self {
         let limit = rate.map(|MessageRate { rate, over }| {
-            Box::new(Limit { bucket: Bucket::new(rate, now), over, paused_until: None })
+            let bucket = Bucket::new(rate, now);
+            Box::new(Limit { bucket, over, paused_until: None, is_flooding: false })
         });
         Self {
             from,
@@ -111,16 +126,17 @@ impl Pump {
             carry: arrived.to_vec(),
             ready: 0,
             unparsed: !arrived.is_empty(),
-            must_flush: false,
+            unflushed: 0,
             stop: Stop::Never,
-            stalled_since: None,
+            ended: None,
+            stalled: None,
             limit,
         }
     }
 
     /// Since when the sink has taken nothing.
     pub(crate) fn stalled_since(&self) -> Option<Instant> {
-        self.stalled_since
+        self.stalled.map(|stall| stall.since)
     }
 
     /// Until when the source is paused for sending too fast.
@@ -128,14 +144,14 @@ impl Pump {
         self.limit.as_ref()?.paused_until
     }
 
-    /// Bytes held.
+    /// Bytes held, those in the sink's TLS buffers included while they wait.
     pub(crate) fn held(&self) -> usize {
-        self.carry.len()
+        self.carry.len() + if self.stalled.is_some() { self.unflushed } else { 0 }
     }
 
     /// Whether the source is being read: not while its bytes cannot be passed on.
     pub(crate) fn is_reading(&self) -> bool {
-        self.stop != Stop::Now && self.stalled_since.is_none() && self.paused_until().is_none()
+        self.stop != Stop::Now && self.stalled.is_none() && self.paused_until().is_none()
     }
 
     /// Whether the sink has part of a frame that has not wholly passed.
@@ -171,7 +187,8 @@ impl Pump {
         self.carry
     }
 
-    /// Moves what can be moved. Pending: nothing more for now, with wakers registered.
+    /// Moves what can be moved. Pending: nothing more for now, with wakers registered. Once this
+    /// direction has ended, what is left is still written, and the end told again.
     pub(crate) fn poll(
         &mut self,
         cx: &mut Context<'_>,
@@ -180,19 +197,27 @@ impl Pump {
         around: &mut Surroundings<'_>,
     ) -> Poll<PumpEnd> {
         loop {
-            if ready!(self.poll_write(cx, sink, around.now)).is_err() {
-                self.stop = Stop::Now;
-                return Poll::Ready(PumpEnd::SinkLost);
+            let written = self.poll_write(cx, sink, around.now);
+            if let Some(end) = self.ended {
+                return Poll::Ready(end);
+            }
+            if ready!(written).is_err() {
+                return self.end(PumpEnd::SinkLost);
             }
             if self.stop == Stop::Now || self.is_paused(around.now) {
                 return Poll::Pending;
             }
             let passed = scratch::with(|buffer| self.poll_pass(cx, source, sink, around, buffer));
             if let Some(end) = ready!(passed) {
-                self.stop = Stop::Now;
-                return Poll::Ready(end);
+                return self.end(end);
             }
         }
+    }
+
+    fn end(&mut self, end: PumpEnd) -> Poll<PumpEnd> {
+        self.stop = Stop::Now;
+        self.ended = Some(end);
+        Poll::Ready(end)
     }
 
     /// Writes what may be written, and has TLS send what it holds back.
@@ -208,30 +233,41 @@ impl Pump {
                 Poll::Ready(Ok(written)) if written > 0 => {
                     self.carry.drain(..written);
                     self.ready -= written;
-                    self.stalled_since = None;
-                    self.must_flush = true;
+                    self.wrote(sink, written);
                 }
                 Poll::Ready(_) => return Poll::Ready(Err(Gone)),
-                Poll::Pending => return self.stall(now),
+                Poll::Pending => return self.stall(sink, now),
             }
         }
-        if self.must_flush {
-            match Pin::new(sink).poll_flush(cx) {
-                Poll::Ready(Ok(())) => {}
+        if self.unflushed > 0 {
+            match Pin::new(&mut *sink).poll_flush(cx) {
+                Poll::Ready(Ok(())) => self.unflushed = 0,
                 Poll::Ready(Err(_)) => return Poll::Ready(Err(Gone)),
-                Poll::Pending => return self.stall(now),
+                Poll::Pending => return self.stall(sink, now),
             }
-            self.must_flush = false;
-            self.stalled_since = None;
         }
+        self.stalled = None;
         if self.carry.is_empty() && self.carry.capacity() > 0 {
             self.carry = Vec::new();
         }
         Poll::Ready(Ok(()))
     }
 
-    fn stall(&mut self, now: Instant) -> Poll<Result<(), Gone>> {
-        self.stalled_since.get_or_insert(now);
+    /// Bytes were taken: by the socket, or by TLS in front of it, which must be flushed.
+    fn wrote(&mut self, sink: &Stream, written: usize) {
+        if sink.taken_under_tls().is_some() {
+            self.unflushed += written;
+        } else {
+            self.stalled = None;
+        }
+    }
+
+    /// The sink makes us wait: since now, if it has taken anything since it last did.
+    fn stall(&mut self, sink: &Stream, now: Instant) -> Poll<Result<(), Gone>> {
+        let taken = sink.taken_under_tls();
+        if self.stalled.is_none_or(|stall| stall.taken != taken) {
+            self.stalled = Some(Stall { since: now, taken });
+        }
         Poll::Pending
     }
 
@@ -257,7 +293,7 @@ impl Pump {
         front.copy_from_slice(&self.carry);
         let mut filled = held;
         if !std::mem::take(&mut self.unparsed) {
-            let mut read = ReadBuf::new(free);
+            let mut read = ReadBuf::new(self.within_reason(free));
             let result = ready!(Pin::new(source).poll_read(cx, &mut read));
             if result.is_err() || read.filled().is_empty() {
                 return Poll::Ready(Some(PumpEnd::SourceLost));
@@ -272,6 +308,13 @@ impl Pump {
         Poll::Ready(end.or(if sink_is_there { None } else { Some(PumpEnd::SinkLost) }))
     }
 
+    /// As much of the scratch buffer as this source is trusted with.
+    fn within_reason<'a>(&self, free: &'a mut [u8]) -> &'a mut [u8] {
+        let is_flooding = self.limit.as_ref().is_some_and(|limit| limit.is_flooding);
+        let len = if is_flooding { free.len().min(FLOOD_READ) } else { free.len() };
+        free.split_at_mut(len).0
+    }
+
     /// Judges `buffer[..filled]`: how much of its front may pass, and whether the direction ends
     /// there. Pongs to our own Pings are taken out, so `filled` may shrink.
     fn judge(
@@ -284,6 +327,7 @@ impl Pump {
         loop {
             let rest = buffer.get(passed..*filled).unwrap_or_default();
             if rest.is_empty() {
+                self.is_within_rate();
                 return (passed, None);
             }
             if let Some(over) = self.over_rate(around) {
@@ -294,6 +338,7 @@ impl Pump {
                 Ok(Step::NeedMore) => return (passed, None),
                 Ok(Step::Part { len, payload }) => {
                     around.traffic.bytes(payload);
+                    *around.last_data = around.now;
                     passed += len;
                 }
                 Ok(Step::Frame { len, content: Content::Pong, .. })
@@ -321,15 +366,23 @@ impl Pump {
     /// waits until it may go on.
     fn over_rate(&mut self, around: &mut Surroundings<'_>) -> Option<Option<PumpEnd>> {
         let limit = self.limit.as_mut()?;
-        let wait = limit.bucket.ready(around.now).err()?;
+        limit.bucket.ready(around.now).err()?;
         match limit.over {
             OverRate::Close => Some(Some(PumpEnd::TooFast)),
             OverRate::Pause => {
-                limit.paused_until = Some(around.now + wait);
+                limit.paused_until = Some(around.now + limit.bucket.pause());
+                limit.is_flooding = true;
                 self.unparsed = true;
                 around.noted.paused = true;
                 Some(None)
             }
+        }
+    }
+
+    /// Everything the source had sent could pass at once.
+    fn is_within_rate(&mut self) {
+        if let Some(limit) = &mut self.limit {
+            limit.is_flooding = false;
         }
     }
 
@@ -380,15 +433,13 @@ impl Pump {
         let mut sink_is_there = true;
         if passed > 0 {
             let bytes = buffer.get(..passed).unwrap_or_default();
-            match Pin::new(sink).poll_write(cx, bytes) {
+            match Pin::new(&mut *sink).poll_write(cx, bytes) {
                 Poll::Ready(Ok(taken)) if taken > 0 => {
                     written = taken;
-                    self.must_flush = true;
+                    self.wrote(sink, taken);
                 }
                 Poll::Ready(_) => sink_is_there = false,
-                Poll::Pending => {
-                    self.stalled_since.get_or_insert(now);
-                }
+                Poll::Pending => drop(self.stall(sink, now)),
             }
         }
         self.carry.clear();
@@ -400,3 +451,6 @@ impl Pump {
 
 /// A connection that cannot be written to.
 struct Gone;
+
+/// Bytes read at once from a client that sends faster than it may.
+const FLOOD_READ: usize = 8 * 1024;

@@ -5,11 +5,11 @@
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::Waker;
 use std::time::Instant;
 
 use dashmap::DashMap;
-use futures_util::task::AtomicWaker;
 use tokio::sync::Notify;
 
 use super::id::SessionId;
@@ -49,8 +49,17 @@ pub struct SessionHandle {
     /// us wait; 0: it does not.
     stalled: [AtomicU64; 2],
     has_orders: AtomicBool,
-    orders: Mutex<Vec<Order>>,
-    waker: AtomicWaker,
+    desk: Mutex<Desk>,
+}
+
+/// Where orders are left.
+#[derive(Debug, Default)]
+struct Desk {
+    orders: Vec<Order>,
+    /// Stays when it is used: the session registers once, and orders may come again and again.
+    waker: Option<Waker>,
+    /// The session looks at no more orders.
+    is_closed: bool,
 }
 
 /// What a session is told from outside.
@@ -60,6 +69,16 @@ pub enum Order {
     End(Ending),
     /// Ping the client now and say whether it lives.
     Probe(Arc<Probe>),
+}
+
+impl Order {
+    /// That a session has ended is an answer too.
+    pub(crate) fn answer_if_asked(self) {
+        match self {
+            Self::End(_) => {}
+            Self::Probe(probe) => probe.answer(),
+        }
+    }
 }
 
 /// A question to several sessions at once: is your client alive?
@@ -107,29 +126,50 @@ impl SessionHandle {
             pending: AtomicU64::new(0),
             stalled: [AtomicU64::new(0), AtomicU64::new(0)],
             has_orders: AtomicBool::new(false),
-            orders: Mutex::new(Vec::new()),
-            waker: AtomicWaker::new(),
+            desk: Mutex::default(),
         })
     }
 
     /// Leaves an order and wakes the session.
     pub fn order(&self, order: Order) {
-        self.orders.lock().unwrap_or_else(PoisonError::into_inner).push(order);
+        let mut desk = self.desk();
+        if desk.is_closed {
+            return order.answer_if_asked();
+        }
+        desk.orders.push(order);
         self.has_orders.store(true, Ordering::Release);
-        self.waker.wake();
+        if let Some(waker) = &desk.waker {
+            waker.wake_by_ref();
+        }
     }
 
     /// The orders left since the last call, oldest first.
     pub fn take_orders(&self) -> Vec<Order> {
-        if !self.has_orders.swap(false, Ordering::AcqRel) {
+        if !self.has_orders.load(Ordering::Acquire) {
             return Vec::new();
         }
-        std::mem::take(&mut *self.orders.lock().unwrap_or_else(PoisonError::into_inner))
+        let mut desk = self.desk();
+        self.has_orders.store(false, Ordering::Release);
+        std::mem::take(&mut desk.orders)
     }
 
-    /// Has the task of `waker` polled when an order comes.
-    pub fn wake_on_order(&self, waker: &std::task::Waker) {
-        self.waker.register(waker);
+    /// The session has ended: whoever has asked it something, or still does, is answered.
+    pub fn close(&self) {
+        let mut desk = self.desk();
+        desk.is_closed = true;
+        desk.waker = None;
+        for order in desk.orders.drain(..) {
+            order.answer_if_asked();
+        }
+    }
+
+    /// From now on has the task of `waker` polled whenever an order comes.
+    pub fn wake_on_order(&self, waker: &Waker) {
+        self.desk().waker = Some(waker.clone());
+    }
+
+    fn desk(&self) -> MutexGuard<'_, Desk> {
+        self.desk.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Bytes held for slow readers.
@@ -200,8 +240,8 @@ impl Registry {
         for (slot, since) in handle.stalled.iter().zip(stalled) {
             slot.store(since.map_or(0, |since| self.millis(since)), Ordering::Relaxed);
         }
-        self.set_pending(handle, pending);
-        while self.pending() > self.pending_limit {
+        let has_grown = self.set_pending(handle, pending);
+        while has_grown && self.pending() > self.pending_limit {
             if !self.end_slowest() {
                 return;
             }
@@ -233,13 +273,15 @@ impl Registry {
         true
     }
 
-    fn set_pending(&self, handle: &SessionHandle, pending: u64) {
+    /// Books what a session holds; whether that is more than before.
+    fn set_pending(&self, handle: &SessionHandle, pending: u64) -> bool {
         let before = handle.pending.swap(pending, Ordering::AcqRel);
         if pending >= before {
             self.pending.fetch_add(pending - before, Ordering::AcqRel);
         } else {
             self.pending.fetch_sub(before - pending, Ordering::AcqRel);
         }
+        pending > before
     }
 
     fn millis(&self, at: Instant) -> u64 {

@@ -73,7 +73,7 @@ async fn reach(target: &Target, tls: Option<&TlsConnector>) -> Result<Stream, Co
     let Stream::Tcp(tcp) = stream else { return Ok(stream) };
     let name = ServerName::try_from(host.clone())
         .map_err(|error| ConnectError::Tls(io::Error::new(io::ErrorKind::InvalidInput, error)))?;
-    let stream = Box::pin(tls.connect(name, tcp)).await.map_err(ConnectError::Tls)?;
+    let stream = Box::pin(tls.connect(name, tcp.into())).await.map_err(ConnectError::Tls)?;
     Ok(Stream::Tls(Box::new(stream.into())))
 }
 

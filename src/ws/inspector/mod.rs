@@ -172,8 +172,9 @@ impl FrameInspector {
             self.streaming = Some(frame);
             return Ok(Step::Part { len, payload: passed });
         }
-        self.streaming = None;
+        // Found illegal by its last byte, the frame still stands open where its begin has passed.
         let content = self.end_data_frame(frame.fin)?;
+        self.streaming = None;
         Ok(Step::Frame { len, payload: passed, content })
     }
 

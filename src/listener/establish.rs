@@ -1,0 +1,168 @@
+//! What lies before HTTP on a client connection: the PROXY header and TLS. I/O.
+
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::{timeout, timeout_at};
+
+use super::Listener;
+use super::connection::Peer;
+use super::http::NoRequest;
+use super::proxy_protocol::{self, Progress, ProxyHeader};
+use crate::config::Timeouts;
+use crate::relay;
+use crate::session::record::SessionRecord;
+use crate::session::termination::{By, Phase};
+use crate::stream::Stream;
+
+/// Why a connection never came to a request.
+pub(super) struct GaveUp {
+    pub(super) phase: Phase,
+    pub(super) by: By,
+    pub(super) reason: &'static str,
+    pub(super) detail: Option<String>,
+}
+
+impl GaveUp {
+    fn by_client(phase: Phase, reason: &'static str) -> Self {
+        Self { phase, by: By::Client, reason, detail: None }
+    }
+
+    /// The gateway's patience is over.
+    fn late(phase: Phase, reason: &'static str) -> Self {
+        Self { phase, by: By::Gateway, reason, detail: None }
+    }
+
+    fn because(self, detail: impl ToString) -> Self {
+        Self { detail: Some(detail.to_string()), ..self }
+    }
+}
+
+impl From<NoRequest> for GaveUp {
+    fn from(why: NoRequest) -> Self {
+        let reason = why.as_str();
+        match why {
+            NoRequest::Closed => Self::by_client(Phase::Request, reason),
+            NoRequest::Timeout => Self::late(Phase::Request, reason),
+            NoRequest::Broken(error) => Self::by_client(Phase::Request, reason).because(error),
+        }
+    }
+}
+
+/// A stream for HTTP, and who is at its other end.
+pub(super) async fn establish(
+    listener: &Listener,
+    mut tcp: TcpStream,
+    direct: SocketAddr,
+    accepted: Instant,
+    timeouts: &Timeouts,
+    record: &mut SessionRecord,
+) -> Result<(Stream, Peer), GaveUp> {
+    let deadline = accepted + timeouts.tls_handshake;
+    let header = read_proxy_header(listener, &mut tcp, direct, deadline).await?;
+    let address = header.unwrap_or(direct);
+    record.set_client(address);
+    record.steps.accept = Some(accepted.elapsed());
+
+    let began = Instant::now();
+    let stream = secure(listener, tcp, deadline, timeouts).await?;
+    let is_secure = listener.tls.is_some();
+    record.steps.tls = is_secure.then(|| began.elapsed());
+    Ok((stream, Peer { address, direct, is_secure }))
+}
+
+/// Reads the PROXY header where one is required; the address it tells of, if any.
+async fn read_proxy_header(
+    listener: &Listener,
+    tcp: &mut TcpStream,
+    direct: SocketAddr,
+    deadline: Instant,
+) -> Result<Option<SocketAddr>, GaveUp> {
+    if !listener.config.proxy_protocol {
+        return Ok(None);
+    }
+    let failed = |reason| GaveUp::by_client(Phase::Accept, reason);
+    if !listener.trusts(direct.ip()) {
+        return Err(failed("a PROXY header is required, and only from trusted_proxies"));
+    }
+    let read = async {
+        let mut bytes = Vec::with_capacity(128);
+        loop {
+            match proxy_protocol::parse(&bytes) {
+                Err(error) => return Err(failed("not a valid PROXY header").because(error)),
+                Ok(Progress::Done(ProxyHeader::Proxied { source, .. })) => return Ok(Some(source)),
+                Ok(Progress::Done(_)) => return Ok(None),
+                Ok(Progress::Need(more)) => {
+                    let mut next = (&mut *tcp).take(more as u64);
+                    match next.read_buf(&mut bytes).await {
+                        Ok(0) | Err(_) => return Err(failed("closed within the PROXY header")),
+                        Ok(_) => {}
+                    }
+                }
+            }
+        }
+    };
+    let late = GaveUp::late(Phase::Accept, "the PROXY header took too long");
+    timeout_at(deadline.into(), read).await.unwrap_or(Err(late))
+}
+
+/// TLS where configured. The first byte tells when somebody speaks the other of http and https, which
+/// is worth a clear word: it is what a wrong URL looks like from here.
+async fn secure(
+    listener: &Listener,
+    mut tcp: TcpStream,
+    deadline: Instant,
+    timeouts: &Timeouts,
+) -> Result<Stream, GaveUp> {
+    let Some(tls) = &listener.tls else { return plain(tcp, timeouts.request_head).await };
+    let failed = |reason| GaveUp::by_client(Phase::Tls, reason);
+    let late = || GaveUp::late(Phase::Tls, "the TLS handshake took too long");
+    let first = timeout_at(deadline.into(), first_byte(&tcp)).await.map_err(|_| late())?;
+    match first {
+        None => Err(failed(NoRequest::Closed.as_str())),
+        Some(TLS_HANDSHAKE_RECORD) => {
+            let accept = Box::pin(tls.acceptor.accept(tcp.into()));
+            let accepted = timeout_at(deadline.into(), accept).await.map_err(|_| late())?;
+            accepted
+                .map(|stream| Stream::Tls(Box::new(stream.into())))
+                .map_err(|error| failed("the TLS handshake failed").because(error))
+        }
+        Some(letter) if letter.is_ascii_alphabetic() => {
+            let told = async {
+                let _ = tcp.write_all(PLAIN_ON_TLS.as_bytes()).await;
+                relay::linger_client(&mut Stream::Tcp(tcp)).await;
+            };
+            let _ = timeout(timeouts.close, told).await;
+            Err(failed("plain HTTP (ws:// or http://) on a TLS port"))
+        }
+        Some(_) => Err(failed("neither TLS nor HTTP")),
+    }
+}
+
+/// A connection without TLS, once it is known that the client does not expect it.
+async fn plain(tcp: TcpStream, limit: Duration) -> Result<Stream, GaveUp> {
+    let failed = |reason| GaveUp::by_client(Phase::Request, reason);
+    match timeout(limit, first_byte(&tcp)).await {
+        Ok(None) => Err(failed(NoRequest::Closed.as_str())),
+        Ok(Some(TLS_HANDSHAKE_RECORD)) => Err(failed("TLS (wss:// or https://) on a plain port")),
+        Ok(Some(_)) => Ok(Stream::Tcp(tcp)),
+        Err(_) => Err(GaveUp::late(Phase::Request, NoRequest::Timeout.as_str())),
+    }
+}
+
+/// What the client says first, left where it is; `None` if it closed instead.
+async fn first_byte(tcp: &TcpStream) -> Option<u8> {
+    let mut first = [0];
+    let peeked = tcp.peek(&mut first).await.ok()?;
+    (peeked > 0).then_some(first[0])
+}
+
+/// First byte of a TLS record that carries a handshake (RFC 8446 section 5.1).
+const TLS_HANDSHAKE_RECORD: u8 = 0x16;
+const PLAIN_ON_TLS: &str = "HTTP/1.1 400 Bad Request\r\n\
+    Content-Type: text/plain\r\n\
+    Content-Length: 68\r\n\
+    Connection: close\r\n\r\n\
+    this port speaks TLS: use https:// or wss:// instead of http or ws.\n";
