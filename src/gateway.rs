@@ -19,9 +19,8 @@ use crate::admission::rejection::Rejection;
 use crate::admission::users::{UserPlace, UserTable};
 use crate::admission::{Admission, Permit, token};
 use crate::config::{Config, Problem, RefuseMode};
-use crate::handshake::headers::{Scheme, Trust};
 use crate::handshake::request::UpgradeRequest;
-use crate::handshake::{forwarded, response, subprotocol};
+use crate::handshake::{response, subprotocol};
 use crate::listener::connection::Peer;
 use crate::listener::{ConnectionPlaces, Listener};
 use crate::relay::Environment;
@@ -161,7 +160,11 @@ impl Gateway {
         let matched = self.router.find(&request.host, &request.path);
         *from.route = matched.as_ref().map(|matched| matched.route);
         record.route = from.route.map(|at| Arc::from(self.config().routes[at].label.as_str()));
-        let origin = self.origin_of(&from, request, record);
+        let origin = Origin::of(from.listener, from.peer, &request.headers);
+        if origin.client != origin.direct {
+            // The port is not known behind a proxy.
+            record.set_client(SocketAddr::new(origin.client, 0));
+        }
         self.check_arrival(from, origin.client)?;
         let matched = matched.ok_or(Rejection::NoRoute)?;
         let route = &self.config().routes[matched.route];
@@ -232,29 +235,6 @@ impl Gateway {
             if offered {
                 self.telemetry().extension_stripped(name);
             }
-        }
-    }
-
-    /// Where the request comes from: the client's address, as far as trusted proxies tell it.
-    fn origin_of(
-        &self,
-        from: &Caller<'_>,
-        request: &UpgradeRequest,
-        record: &mut SessionRecord,
-    ) -> Origin {
-        let Caller { listener, peer, .. } = from;
-        let direct = peer.address.ip().to_canonical();
-        let trusted = &listener.config.trusted_proxies;
-        let client = forwarded::client_address(direct, trusted, &request.headers);
-        if client != direct {
-            // The port is not known behind a proxy.
-            record.set_client(SocketAddr::new(client, 0));
-        }
-        Origin {
-            client,
-            direct,
-            trust: if listener.trusts(direct) { Trust::Trusted } else { Trust::Untrusted },
-            scheme: if peer.is_secure { Scheme::Https } else { Scheme::Http },
         }
     }
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::reader::{Node, Table};
 use super::suggest::{did_you_mean, nearest};
 use crate::session::label::Label;
+use crate::ws::close;
 
 /// Deadlines. `None` is "0": never.
 #[derive(Debug, Clone)]
@@ -188,7 +189,7 @@ fn label(name: &str, node: &Node<'_, '_>) -> Option<Label> {
 /// A code that may stand in a Close frame (RFC 6455 section 7.4 and the registry behind it).
 fn close_code(node: &Node<'_, '_>) -> Option<u16> {
     let code = node.number(0..=u16::MAX)?;
-    if matches!(code, 1000..=1003 | 1007..=1014 | 3000..=4999) {
+    if close::is_legal(code) {
         return Some(code);
     }
     node.problem(format_args!(

@@ -16,7 +16,8 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use super::pump::{Pump, PumpEnd};
-use super::{Relay, random_bytes, scratch};
+use super::session::Relay;
+use super::{random_bytes, scratch};
 use crate::session::record::CloseStatus;
 use crate::stream::Stream;
 use crate::ws::message::{self, Masking};

@@ -2,18 +2,19 @@
 //!
 //! The floor is one read and one write per message, and this is written to stay on it: bytes are read
 //! into the thread's scratch buffer, judged there and written from there. Only what a full socket
-//! does not take, and the begin of a frame that is not whole, is kept in the session ([`Pump::carry`]),
-//! and while anything waits to be written nothing more is read.
+//! does not take, and the begin of a frame that is not whole, is kept in the session ([`Outlet`]), and
+//! while anything waits to be written nothing more is read.
 
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, ReadBuf};
 
 use super::keepalive::Keepalive;
+use super::limit::RateLimit;
+use super::outlet::Outlet;
 use super::scratch;
-use crate::admission::rate::Bucket;
 use crate::config::{MessageRate, OverRate};
 use crate::session::record::CloseStatus;
 use crate::session::traffic::{DirectionTraffic, MessageKind};
@@ -26,26 +27,13 @@ use crate::ws::violation::{Side, Violation};
 pub(crate) struct Pump {
     from: Side,
     inspector: FrameInspector,
-    /// First [`Self::ready`] bytes that may be written, then bytes that may not yet.
-    carry: Vec<u8>,
-    ready: usize,
-    /// Whole frames may stand among the bytes that may not be written yet.
+    outlet: Outlet,
+    /// Whole frames may stand among the bytes that wait to be judged.
     unparsed: bool,
-    /// Bytes a TLS sink has taken and, as far as is known, not sent.
-    unflushed: usize,
     stop: Stop,
     /// How this direction ended: both can end in one poll of the session, which acts on one first.
     ended: Option<PumpEnd>,
-    stalled: Option<Stall>,
-    limit: Option<Box<Limit>>,
-}
-
-/// A sink that makes us wait.
-#[derive(Debug, Clone, Copy)]
-struct Stall {
-    since: Instant,
-    /// What the socket under TLS had taken by then: more than that is no stall.
-    taken: Option<u64>,
+    limit: Option<Box<RateLimit>>,
 }
 
 /// Until when the source is read.
@@ -55,17 +43,6 @@ enum Stop {
     /// Until the frame that is under way has passed.
     AtBoundary,
     Now,
-}
-
-/// The message rate of a client.
-#[derive(Debug)]
-struct Limit {
-    bucket: Bucket,
-    over: OverRate,
-    paused_until: Option<Instant>,
-    /// The source has been paused before and not been within its rate since: it is read in small
-    /// pieces, so that what it sends waits in its own buffers rather than in ours.
-    is_flooding: bool,
 }
 
 /// What a pump needs of its session for one poll.
@@ -116,42 +93,36 @@ impl Pump {
         arrived: &[u8],
         now: Instant,
     ) -> Self {
-        let limit = rate.map(|MessageRate { rate, over }| {
-            let bucket = Bucket::new(rate, now);
-            Box::new(Limit { bucket, over, paused_until: None, is_flooding: false })
-        });
+        let limit = rate.map(|rate| Box::new(RateLimit::new(rate, now)));
         Self {
             from,
             inspector: FrameInspector::new(from, limits),
-            carry: arrived.to_vec(),
-            ready: 0,
+            outlet: Outlet::new(arrived),
             unparsed: !arrived.is_empty(),
-            unflushed: 0,
             stop: Stop::Never,
             ended: None,
-            stalled: None,
             limit,
         }
     }
 
     /// Since when the sink has taken nothing.
     pub(crate) fn stalled_since(&self) -> Option<Instant> {
-        self.stalled.map(|stall| stall.since)
+        self.outlet.stalled_since()
     }
 
     /// Until when the source is paused for sending too fast.
     pub(crate) fn paused_until(&self) -> Option<Instant> {
-        self.limit.as_ref()?.paused_until
+        self.limit.as_ref()?.paused_until()
     }
 
-    /// Bytes held, those in the sink's TLS buffers included while they wait.
+    /// Bytes held.
     pub(crate) fn held(&self) -> usize {
-        self.carry.len() + if self.stalled.is_some() { self.unflushed } else { 0 }
+        self.outlet.held()
     }
 
     /// Whether the source is being read: not while its bytes cannot be passed on.
     pub(crate) fn is_reading(&self) -> bool {
-        self.stop != Stop::Now && self.stalled.is_none() && self.paused_until().is_none()
+        self.stop != Stop::Now && self.stalled_since().is_none() && self.paused_until().is_none()
     }
 
     /// Whether the sink has part of a frame that has not wholly passed.
@@ -176,15 +147,13 @@ impl Pump {
         if self.is_within_frame() {
             return false;
         }
-        self.carry.splice(self.ready..self.ready, frame.iter().copied());
-        self.ready += frame.len();
+        self.outlet.put(frame);
         true
     }
 
     /// The bytes that may be written and have not been.
-    pub(crate) fn into_unwritten(mut self) -> Vec<u8> {
-        self.carry.truncate(self.ready);
-        self.carry
+    pub(crate) fn into_unwritten(self) -> Vec<u8> {
+        self.outlet.into_unwritten()
     }
 
     /// Moves what can be moved. Pending: nothing more for now, with wakers registered. Once this
@@ -197,7 +166,7 @@ impl Pump {
         around: &mut Surroundings<'_>,
     ) -> Poll<PumpEnd> {
         loop {
-            let written = self.poll_write(cx, sink, around.now);
+            let written = self.outlet.poll_write(cx, sink, around.now);
             if let Some(end) = self.ended {
                 return Poll::Ready(end);
             }
@@ -220,63 +189,8 @@ impl Pump {
         Poll::Ready(end)
     }
 
-    /// Writes what may be written, and has TLS send what it holds back.
-    fn poll_write(
-        &mut self,
-        cx: &mut Context<'_>,
-        sink: &mut Stream,
-        now: Instant,
-    ) -> Poll<Result<(), Gone>> {
-        while self.ready > 0 {
-            let bytes = self.carry.get(..self.ready).unwrap_or_default();
-            match Pin::new(&mut *sink).poll_write(cx, bytes) {
-                Poll::Ready(Ok(written)) if written > 0 => {
-                    self.carry.drain(..written);
-                    self.ready -= written;
-                    self.wrote(sink, written);
-                }
-                Poll::Ready(_) => return Poll::Ready(Err(Gone)),
-                Poll::Pending => return self.stall(sink, now),
-            }
-        }
-        if self.unflushed > 0 {
-            match Pin::new(&mut *sink).poll_flush(cx) {
-                Poll::Ready(Ok(())) => self.unflushed = 0,
-                Poll::Ready(Err(_)) => return Poll::Ready(Err(Gone)),
-                Poll::Pending => return self.stall(sink, now),
-            }
-        }
-        self.stalled = None;
-        if self.carry.is_empty() && self.carry.capacity() > 0 {
-            self.carry = Vec::new();
-        }
-        Poll::Ready(Ok(()))
-    }
-
-    /// Bytes were taken: by the socket, or by TLS in front of it, which must be flushed.
-    fn wrote(&mut self, sink: &Stream, written: usize) {
-        if sink.taken_under_tls().is_some() {
-            self.unflushed += written;
-        } else {
-            self.stalled = None;
-        }
-    }
-
-    /// The sink makes us wait: since now, if it has taken anything since it last did.
-    fn stall(&mut self, sink: &Stream, now: Instant) -> Poll<Result<(), Gone>> {
-        let taken = sink.taken_under_tls();
-        if self.stalled.is_none_or(|stall| stall.taken != taken) {
-            self.stalled = Some(Stall { since: now, taken });
-        }
-        Poll::Pending
-    }
-
     fn is_paused(&mut self, now: Instant) -> bool {
-        let Some(limit) = &mut self.limit else { return false };
-        if limit.paused_until.is_some_and(|until| now >= until) {
-            limit.paused_until = None;
-        }
-        limit.paused_until.is_some()
+        self.limit.as_mut().is_some_and(|limit| limit.is_paused(now))
     }
 
     /// Reads once, judges what is there and writes what may pass. `Some`: this direction has ended.
@@ -288,12 +202,16 @@ impl Pump {
         around: &mut Surroundings<'_>,
         buffer: &mut [u8],
     ) -> Poll<Option<PumpEnd>> {
-        let held = self.carry.len();
+        let waiting = self.outlet.waiting();
+        let held = waiting.len();
         let (front, free) = buffer.split_at_mut(held);
-        front.copy_from_slice(&self.carry);
+        front.copy_from_slice(waiting);
         let mut filled = held;
         if !std::mem::take(&mut self.unparsed) {
-            let mut read = ReadBuf::new(self.within_reason(free));
+            let mut read = ReadBuf::new(match &self.limit {
+                Some(limit) => limit.within_reason(free),
+                None => free,
+            });
             let result = ready!(Pin::new(source).poll_read(cx, &mut read));
             if result.is_err() || read.filled().is_empty() {
                 return Poll::Ready(Some(PumpEnd::SourceLost));
@@ -302,17 +220,11 @@ impl Pump {
             around.source.heard(around.now);
         }
         let (passed, end) = self.judge(buffer, &mut filled, around);
-        let keep_to = if end.is_some() { passed } else { filled };
-        let sink_is_there = self.write_now(cx, sink, buffer, passed, keep_to, around.now);
+        let (may_pass, rest) = buffer.split_at(passed);
+        let to_judge = rest.get(..filled - passed).filter(|_| end.is_none()).unwrap_or_default();
+        let sink_is_there = self.outlet.write(cx, sink, may_pass, to_judge, around.now);
         // What the source did counts for more than that the sink cannot be told of it.
         Poll::Ready(end.or(if sink_is_there { None } else { Some(PumpEnd::SinkLost) }))
-    }
-
-    /// As much of the scratch buffer as this source is trusted with.
-    fn within_reason<'a>(&self, free: &'a mut [u8]) -> &'a mut [u8] {
-        let is_flooding = self.limit.as_ref().is_some_and(|limit| limit.is_flooding);
-        let len = if is_flooding { free.len().min(FLOOD_READ) } else { free.len() };
-        free.split_at_mut(len).0
     }
 
     /// Judges `buffer[..filled]`: how much of its front may pass, and whether the direction ends
@@ -327,7 +239,9 @@ impl Pump {
         loop {
             let rest = buffer.get(passed..*filled).unwrap_or_default();
             if rest.is_empty() {
-                self.is_within_rate();
+                if let Some(limit) = &mut self.limit {
+                    limit.all_passed();
+                }
                 return (passed, None);
             }
             if let Some(over) = self.over_rate(around) {
@@ -365,24 +279,13 @@ impl Pump {
     /// Whether the next frame would come too fast; then either the direction ends, or what is left
     /// waits until it may go on.
     fn over_rate(&mut self, around: &mut Surroundings<'_>) -> Option<Option<PumpEnd>> {
-        let limit = self.limit.as_mut()?;
-        limit.bucket.ready(around.now).err()?;
-        match limit.over {
+        match self.limit.as_mut()?.excess(around.now)? {
             OverRate::Close => Some(Some(PumpEnd::TooFast)),
             OverRate::Pause => {
-                limit.paused_until = Some(around.now + limit.bucket.pause());
-                limit.is_flooding = true;
                 self.unparsed = true;
                 around.noted.paused = true;
                 Some(None)
             }
-        }
-    }
-
-    /// Everything the source had sent could pass at once.
-    fn is_within_rate(&mut self) {
-        if let Some(limit) = &mut self.limit {
-            limit.is_flooding = false;
         }
     }
 
@@ -398,7 +301,7 @@ impl Pump {
 
     fn count(&mut self, content: Content, around: &mut Surroundings<'_>) {
         if let Some(limit) = &mut self.limit {
-            limit.bucket.spend();
+            limit.spend();
         }
         match content {
             Content::Fragment => *around.last_data = around.now,
@@ -417,40 +320,4 @@ impl Pump {
             Content::Close(_) => {}
         }
     }
-
-    /// Writes `buffer[..passed]` straight from the scratch buffer; what is not taken, and what may
-    /// not pass yet (`..keep_to`), is kept. False: the sink is gone.
-    fn write_now(
-        &mut self,
-        cx: &mut Context<'_>,
-        sink: &mut Stream,
-        buffer: &[u8],
-        passed: usize,
-        keep_to: usize,
-        now: Instant,
-    ) -> bool {
-        let mut written = 0;
-        let mut sink_is_there = true;
-        if passed > 0 {
-            let bytes = buffer.get(..passed).unwrap_or_default();
-            match Pin::new(&mut *sink).poll_write(cx, bytes) {
-                Poll::Ready(Ok(taken)) if taken > 0 => {
-                    written = taken;
-                    self.wrote(sink, taken);
-                }
-                Poll::Ready(_) => sink_is_there = false,
-                Poll::Pending => drop(self.stall(sink, now)),
-            }
-        }
-        self.carry.clear();
-        self.carry.extend_from_slice(buffer.get(written..keep_to).unwrap_or_default());
-        self.ready = passed - written;
-        sink_is_there
-    }
 }
-
-/// A connection that cannot be written to.
-struct Gone;
-
-/// Bytes read at once from a client that sends faster than it may.
-const FLOOD_READ: usize = 8 * 1024;

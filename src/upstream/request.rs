@@ -1,4 +1,4 @@
-//! What the upstream is asked on behalf of a client. Pure but for the random key.
+//! What the upstream is asked on behalf of a client. No I/O but the random key.
 //!
 //! The request is always written anew, from what was parsed: nothing a client put between the lines
 //! reaches the backend.
@@ -7,6 +7,7 @@ use std::net::IpAddr;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use http::HeaderMap;
 use serde_json::{Map, Value};
 
 use super::endpoint::Endpoint;
@@ -18,7 +19,9 @@ use crate::handshake::headers::{
     Forwarded, ForwardedIdentity, HeadError, Scheme, Trust, UpstreamHead,
 };
 use crate::handshake::request::UpgradeRequest;
-use crate::handshake::subprotocol;
+use crate::handshake::{forwarded, subprotocol};
+use crate::listener::Listener;
+use crate::listener::connection::Peer;
 use crate::session::id::SessionId;
 
 /// The upgrade request for one client; only its Host can depend on the endpoint.
@@ -44,6 +47,20 @@ pub struct Origin {
     pub trust: Trust,
     /// Whether it used TLS.
     pub scheme: Scheme,
+}
+
+impl Origin {
+    /// Where a request with these headers comes from, as far as trusted proxies tell it.
+    pub fn of(listener: &Listener, peer: Peer, headers: &HeaderMap) -> Self {
+        let direct = peer.address.ip().to_canonical();
+        let trusted = &listener.config.trusted_proxies;
+        Self {
+            client: forwarded::client_address(direct, trusted, headers),
+            direct,
+            trust: if listener.trusts(direct) { Trust::Trusted } else { Trust::Untrusted },
+            scheme: if peer.is_secure { Scheme::Https } else { Scheme::Http },
+        }
+    }
 }
 
 impl<'a> UpstreamRequest<'a> {

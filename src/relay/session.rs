@@ -1,0 +1,375 @@
+//! A session while it relays: both directions, the timers and the orders, in one poll. I/O.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use tokio::time::Sleep;
+
+use super::keepalive::{Due, Keepalive};
+use super::pump::{Noted, Pump, PumpEnd, Surroundings};
+use super::{Environment, random_bytes};
+use crate::session::registry::{Order, Probe, SessionHandle};
+use crate::stream::Stream;
+use crate::telemetry::labels::LimitAction;
+use crate::ws::inspector::FrameLimits;
+use crate::ws::message::{self, Masking};
+use crate::ws::settle::{Ending, Silence};
+use crate::ws::violation::Side;
+
+/// The state of a session while it relays.
+pub(super) struct Relay {
+    pub(super) environment: Arc<Environment>,
+    pub(super) client: Stream,
+    pub(super) upstream: Stream,
+    pub(super) to_upstream: Pump,
+    pub(super) to_client: Pump,
+    client_alive: Keepalive,
+    upstream_alive: Keepalive,
+    last_data: Instant,
+    timer: Pin<Box<Sleep>>,
+    handle: Arc<SessionHandle>,
+    pub(super) probes: Probes,
+    /// Payload of our own Pings, so that their Pongs are known.
+    marker: [u8; 8],
+    /// Bytes held, as last reported to the registry.
+    accounted: usize,
+    /// The handle knows our waker.
+    listens: bool,
+}
+
+impl Relay {
+    pub(super) fn new(
+        environment: Arc<Environment>,
+        route: usize,
+        handle: Arc<SessionHandle>,
+        (client, from_client, upstream, from_upstream): (Stream, Vec<u8>, Stream, Vec<u8>),
+    ) -> Self {
+        let now = Instant::now();
+        let config = &environment.config;
+        let limits = &config.routes[route].limits;
+        let frames = |message_size| FrameLimits {
+            message_size,
+            fragments: limits.fragments,
+            text_utf8: limits.text_utf8,
+        };
+        let pings = &config.keepalive;
+        Self {
+            client,
+            upstream,
+            to_upstream: Pump::new(
+                Side::Client,
+                frames(limits.message_size),
+                limits.messages,
+                &from_client,
+                now,
+            ),
+            to_client: Pump::new(
+                Side::Upstream,
+                frames(limits.upstream_message_size),
+                None,
+                &from_upstream,
+                now,
+            ),
+            client_alive: Keepalive::new(
+                pings.client_ping,
+                pings.client_pong,
+                fastrand::f64(),
+                now,
+            ),
+            upstream_alive: Keepalive::new(
+                pings.upstream_ping,
+                pings.upstream_pong,
+                fastrand::f64(),
+                now,
+            ),
+            last_data: now,
+            timer: Box::pin(tokio::time::sleep_until((now + FAR).into())),
+            handle,
+            probes: Probes::default(),
+            marker: random_bytes(),
+            accounted: 0,
+            listens: false,
+            environment,
+        }
+    }
+
+    /// Relays until there is an ending.
+    pub(super) fn poll_relay(&mut self, cx: &mut Context<'_>) -> Poll<Ending> {
+        if !self.listens {
+            // The session is a task of its own: its waker stays the same.
+            self.handle.wake_on_order(cx.waker());
+            self.listens = true;
+        }
+        let now = Instant::now();
+        let mut ordered = None;
+        for order in self.handle.take_orders() {
+            match order {
+                Order::End(ending) => ordered = ordered.or(Some(ending)),
+                Order::Probe(probe) => self.ask_client(probe, now),
+            }
+        }
+        if let Some(ending) = ordered {
+            return Poll::Ready(ending);
+        }
+        if let Poll::Ready(ending) = self.poll_pumps(cx, now) {
+            return Poll::Ready(ending);
+        }
+        self.account();
+        self.poll_timers(cx, now)
+    }
+
+    /// Moves both directions. When a sink is found gone, what it may still have said is read first:
+    /// its Close can be waiting behind our failed write.
+    fn poll_pumps(&mut self, cx: &mut Context<'_>, now: Instant) -> Poll<Ending> {
+        let mut from_client = self.poll_direction(Side::Client, cx, now);
+        let from_upstream = self.poll_direction(Side::Upstream, cx, now);
+        if from_upstream == Poll::Ready(PumpEnd::SinkLost) && from_client.is_pending() {
+            from_client = self.poll_direction(Side::Client, cx, now);
+        }
+        match (from_client, from_upstream) {
+            (Poll::Pending, Poll::Pending) => Poll::Pending,
+            (Poll::Ready(end), Poll::Pending) => Poll::Ready(ending_of(Side::Client, end)),
+            (Poll::Pending, Poll::Ready(end)) => Poll::Ready(ending_of(Side::Upstream, end)),
+            (Poll::Ready(client), Poll::Ready(upstream)) => {
+                // What a peer said counts for more than that a connection is gone.
+                let is_lost = |end| matches!(end, PumpEnd::SourceLost | PumpEnd::SinkLost);
+                Poll::Ready(if is_lost(client) && !is_lost(upstream) {
+                    ending_of(Side::Upstream, upstream)
+                } else if client == PumpEnd::SinkLost {
+                    // Both ends of the same event: the upstream is gone, reading and writing.
+                    ending_of(Side::Upstream, upstream)
+                } else {
+                    ending_of(Side::Client, client)
+                })
+            }
+        }
+    }
+
+    /// The pump for what comes from one side.
+    pub(super) fn pump(&mut self, from: Side) -> &mut Pump {
+        match from {
+            Side::Client => &mut self.to_upstream,
+            Side::Upstream => &mut self.to_client,
+        }
+    }
+
+    /// Moves what comes from one side.
+    pub(super) fn poll_direction(
+        &mut self,
+        from: Side,
+        cx: &mut Context<'_>,
+        now: Instant,
+    ) -> Poll<PumpEnd> {
+        let mut noted = Noted::default();
+        let (client, upstream) = (&mut self.client, &mut self.upstream);
+        let (client_alive, upstream_alive) = (&mut self.client_alive, &mut self.upstream_alive);
+        let traffic = &self.handle.traffic;
+        let (pump, source, sink, traffic, source_alive, sink_alive) = match from {
+            Side::Client => {
+                let traffic = &traffic.to_upstream;
+                (&mut self.to_upstream, client, upstream, traffic, client_alive, upstream_alive)
+            }
+            Side::Upstream => {
+                let traffic = &traffic.to_client;
+                (&mut self.to_client, upstream, client, traffic, upstream_alive, client_alive)
+            }
+        };
+        let mut around = Surroundings {
+            now,
+            traffic,
+            marker: &self.marker,
+            source: source_alive,
+            sink: sink_alive,
+            last_data: &mut self.last_data,
+            noted: &mut noted,
+        };
+        let end = pump.poll(cx, source, sink, &mut around);
+        self.note(&noted);
+        end
+    }
+
+    fn note(&mut self, noted: &Noted) {
+        if let Some((side, rtt)) = noted.pong {
+            self.environment.telemetry.pong_received(side, rtt);
+        }
+        if noted.paused {
+            self.environment.telemetry.messages_limited(LimitAction::Pause, self.handle.id);
+        }
+        if self.client_alive.is_alive() {
+            self.probes.answer();
+        }
+    }
+
+    /// Another connection of the user wants this one's place if its client is dead.
+    fn ask_client(&mut self, probe: Arc<Probe>, now: Instant) {
+        self.probes.0.push(probe);
+        // A Ping that is out already answers for this question too. Within a frame none can go out,
+        // but a client that is just being written to is alive enough.
+        if !self.client_alive.is_asked() && !self.ping(Side::Client, now) {
+            self.probes.answer();
+        }
+    }
+
+    fn ping(&mut self, side: Side, now: Instant) -> bool {
+        let (pump, alive, masking) = match side {
+            Side::Client => (&mut self.to_client, &mut self.client_alive, Masking::None),
+            Side::Upstream => {
+                (&mut self.to_upstream, &mut self.upstream_alive, Masking::Key(random_bytes()))
+            }
+        };
+        let sent = pump.inject(&message::ping(&self.marker, masking));
+        if sent {
+            alive.pinged(now);
+        }
+        sent
+    }
+
+    /// Tells the registry what this session holds, when that has changed.
+    fn account(&mut self) {
+        let held = self.to_upstream.held() + self.to_client.held();
+        if held == self.accounted {
+            return;
+        }
+        self.accounted = held;
+        let stalled = [self.to_client.stalled_since(), self.to_upstream.stalled_since()];
+        self.environment.registry.account(&self.handle, held as u64, stalled);
+    }
+
+    /// Acts on what is due and sleeps until the next. The timer is only ever moved forward in time
+    /// when it fires: a message does not touch it.
+    fn poll_timers(&mut self, cx: &mut Context<'_>, now: Instant) -> Poll<Ending> {
+        let mut next = match self.next_deadline(now) {
+            Ok(next) => next,
+            Err(ending) => return Poll::Ready(ending),
+        };
+        if self.pings_due(now) {
+            // The pump writes the Ping when it is polled again; within a frame it must wait.
+            cx.waker().wake_by_ref();
+            next = next.min(now + RETRY);
+        }
+        let set_for = self.timer.deadline().into_std();
+        if next < set_for || set_for <= now {
+            self.timer.as_mut().reset(next.into());
+        }
+        if self.timer.as_mut().poll(cx).is_ready() {
+            cx.waker().wake_by_ref();
+        }
+        Poll::Pending
+    }
+
+    /// Has the task polled when a client that is paused for its rate may go on.
+    pub(super) fn wake_after_pause(&mut self, cx: &mut Context<'_>) {
+        let Some(until) = self.to_upstream.paused_until() else { return };
+        self.timer.as_mut().reset(until.into());
+        if self.timer.as_mut().poll(cx).is_ready() {
+            cx.waker().wake_by_ref();
+        }
+    }
+
+    fn next_deadline(&mut self, now: Instant) -> Result<Instant, Ending> {
+        let timeouts = &self.environment.config.timeouts;
+        let mut next = now + FAR;
+        let mut at = |deadline: Instant, ending: Ending| {
+            next = next.min(deadline);
+            if now >= deadline { Err(ending) } else { Ok(()) }
+        };
+        if let Some(since) = self.to_client.stalled_since() {
+            at(since + timeouts.write_stall, Ending::ClientTimeout(Silence::WriteStall))?;
+        }
+        if let Some(since) = self.to_upstream.stalled_since() {
+            at(since + timeouts.write_stall, Ending::UpstreamStalled(Silence::WriteStall))?;
+        }
+        if let Some(idle) = timeouts.idle {
+            at(self.last_data + idle, Ending::Idle)?;
+        }
+        // One that is over is cleared by the pump once it can write again, and wakes nobody.
+        if let Some(until) = self.to_upstream.paused_until().filter(|until| *until > now) {
+            next = next.min(until);
+        }
+        for side in [Side::Client, Side::Upstream] {
+            match self.due(side, now) {
+                Due::Wait(Some(until)) => next = next.min(until),
+                Due::Wait(None) => {}
+                Due::Ping => next = next.min(now + RETRY),
+                Due::Dead => return Err(self.dead(side)),
+            }
+        }
+        Ok(next)
+    }
+
+    fn due(&mut self, side: Side, now: Instant) -> Due {
+        let (from, to, alive) = match side {
+            Side::Client => (&self.to_upstream, &self.to_client, &mut self.client_alive),
+            Side::Upstream => (&self.to_client, &self.to_upstream, &mut self.upstream_alive),
+        };
+        alive.due(now, from.is_reading() && to.stalled_since().is_none())
+    }
+
+    fn dead(&self, side: Side) -> Ending {
+        self.environment.telemetry.pong_missed(side, self.handle.id);
+        match side {
+            Side::Client => Ending::ClientTimeout(Silence::NoPong),
+            Side::Upstream => Ending::UpstreamStalled(Silence::NoPong),
+        }
+    }
+
+    /// Sends the Pings that are due; whether there was one. One that cannot be sent within a frame
+    /// is tried again: the bytes of that frame are no silence for long.
+    fn pings_due(&mut self, now: Instant) -> bool {
+        let mut sent = false;
+        for side in [Side::Client, Side::Upstream] {
+            if self.due(side, now) == Due::Ping {
+                sent |= self.ping(side, now);
+            }
+        }
+        sent
+    }
+}
+
+/// Who waits to hear whether the client lives; at the latest, the session's end is an answer.
+#[derive(Default)]
+pub(super) struct Probes(Vec<Arc<Probe>>);
+
+impl Probes {
+    pub(super) fn answer(&mut self) {
+        for probe in self.0.drain(..) {
+            probe.answer();
+        }
+    }
+}
+
+impl Drop for Probes {
+    fn drop(&mut self) {
+        self.answer();
+    }
+}
+
+/// The ending that follows from how a direction ended.
+fn ending_of(from: Side, end: PumpEnd) -> Ending {
+    use crate::ws::violation::Violation::CloseCode;
+    match (from, end) {
+        (Side::Client, PumpEnd::Closed(status)) => Ending::ClientClosed(status),
+        (Side::Upstream, PumpEnd::Closed(status)) => Ending::UpstreamClosed(status),
+        (Side::Client, PumpEnd::Broken(CloseCode(code))) => Ending::ClientClosedIllegally(code),
+        (Side::Upstream, PumpEnd::Broken(CloseCode(code))) => Ending::UpstreamClosedIllegally(code),
+        (Side::Client, PumpEnd::Broken(violation)) => Ending::ClientViolation(violation),
+        (Side::Upstream, PumpEnd::Broken(violation)) => Ending::UpstreamViolation(violation),
+        (Side::Client, PumpEnd::SourceLost) | (Side::Upstream, PumpEnd::SinkLost) => {
+            Ending::ClientLost
+        }
+        (Side::Upstream, PumpEnd::SourceLost) | (Side::Client, PumpEnd::SinkLost) => {
+            Ending::UpstreamLost
+        }
+        (_, PumpEnd::TooFast) => Ending::MessageRate,
+        // Asked for only once the session is closing.
+        (_, PumpEnd::AtBoundary) => Ending::Internal,
+    }
+}
+
+/// Further away than any session lives.
+const FAR: Duration = Duration::from_secs(365 * 24 * 3600);
+/// When a Ping that could not be sent within a frame is tried again.
+const RETRY: Duration = Duration::from_secs(1);
