@@ -8,5 +8,9 @@
     reason = "the harness offers more than each test uses"
 )]
 
+mod handshake;
+mod refusals;
 mod smoke;
 mod support;
+mod tokens;
+mod upstream;

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 
 use base64::Engine;
+use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
 
 use super::{Wire, within};
@@ -56,6 +57,26 @@ impl Backend {
         self.asked().await.accept("").await
     }
 
+    /// Answers every request so, then ends the connection, for as long as the test runs.
+    pub fn answering(self, response: impl Into<Vec<u8>>) -> SocketAddr {
+        let (address, response) = (self.address(), response.into());
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = self.listener.accept().await {
+                let response = response.clone();
+                tokio::spawn(async move {
+                    let mut wire = Wire::new(stream, None);
+                    if wire.head().await.is_some() {
+                        // The gateway may hang up as soon as it has read enough.
+                        let _ = wire.stream.write_all(&response).await;
+                        let _ = wire.stream.shutdown().await;
+                        while wire.fill().await {}
+                    }
+                });
+            }
+        });
+        address
+    }
+
     /// Echoes data messages of every client, answers Pings and Closes, for as long as the test runs.
     pub fn echo(self) -> SocketAddr {
         let address = self.address();
@@ -82,6 +103,13 @@ impl Backend {
 }
 
 impl Asked {
+    /// The request on a connection that was accepted some other way, e.g. over a Unix socket.
+    pub async fn read(stream: impl super::wire::Bytes + 'static) -> Self {
+        let mut wire = Wire::new(stream, None);
+        let head = wire.head().await.expect("a request");
+        Self { wire, head }
+    }
+
     /// A header of the request, by lower-case name; several are joined by `, `.
     pub fn header(&self, name: &str) -> Option<String> {
         header(&self.head, name)

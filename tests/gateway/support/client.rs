@@ -1,6 +1,7 @@
 //! A raw client: builds its own requests and frames.
 
 use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
 
 use tokio::net::{TcpSocket, TcpStream};
 
@@ -17,6 +18,7 @@ pub struct Client {
     headers: String,
     behind: Vec<u8>,
     before: Vec<u8>,
+    over: Option<Arc<Mutex<Option<TcpStream>>>>,
 }
 
 /// The answer to a handshake.
@@ -37,6 +39,7 @@ impl Client {
             headers: String::new(),
             behind: Vec::new(),
             before: Vec::new(),
+            over: None,
         }
     }
 
@@ -81,6 +84,12 @@ impl Client {
         self
     }
 
+    /// Uses this connection, which is there already, instead of a new one.
+    pub fn over(mut self, tcp: TcpStream) -> Self {
+        self.over = Some(Arc::new(Mutex::new(Some(tcp))));
+        self
+    }
+
     /// The request as bytes.
     pub fn request(&self) -> String {
         let Self { path, host, headers, .. } = self;
@@ -92,6 +101,9 @@ impl Client {
     }
 
     pub async fn tcp(&self) -> TcpStream {
+        if let Some(over) = &self.over {
+            return over.lock().unwrap().take().expect("a connection carries one request");
+        }
         let socket = TcpSocket::new_v4().unwrap();
         if let Some(from) = self.from {
             socket.bind(from).unwrap();
@@ -107,6 +119,13 @@ impl Client {
             let tcp = self.tcp().await;
             self.ask_over(tcp).await
         }
+    }
+
+    /// Connects and sends these bytes instead of a request.
+    pub async fn raw(self, bytes: &[u8]) -> Wire {
+        let mut wire = Wire::new(self.tcp().await, Some([0x1f, 0x2e, 0x3d, 0x4c]));
+        wire.send_raw(bytes).await;
+        wire
     }
 
     /// The same over a stream that is there already, e.g. TLS.

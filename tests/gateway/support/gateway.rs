@@ -109,6 +109,14 @@ impl Gateway {
         lines.iter().filter(|line| is_it(line)).take(count).cloned().collect()
     }
 
+    /// The access-log line of the request that was answered with this X-Request-Id.
+    pub async fn line_of(&mut self, id: &str) -> Value {
+        let is_it = |line: &Value| line["type"] == "access" && line["id"] == id;
+        self.wait_for_log(&format!("the access line of {id}"), |lines| lines.iter().any(is_it))
+            .await;
+        self.log().into_iter().find(is_it).unwrap()
+    }
+
     /// Everything logged so far.
     pub fn log(&self) -> Vec<Value> {
         self.lines.lock().unwrap().clone()

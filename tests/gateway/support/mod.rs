@@ -9,6 +9,7 @@ use std::time::Duration;
 pub mod backend;
 pub mod client;
 pub mod gateway;
+pub mod refusal;
 pub mod setup;
 pub mod tokens;
 pub mod wire;
@@ -16,6 +17,7 @@ pub mod wire;
 pub use backend::Backend;
 pub use client::Client;
 pub use gateway::Gateway;
+pub use refusal::Refusal;
 pub use setup::Setup;
 pub use wire::{Frame, Wire};
 

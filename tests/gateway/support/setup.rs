@@ -25,6 +25,10 @@ pub struct Setup {
     pub keepalive: String,
     pub drain: String,
     pub close_codes: String,
+    /// Further tables of any kind, such as verifiers and upstreams.
+    pub more: String,
+    /// `log.level`.
+    pub log_level: &'static str,
     /// Open-file limit of the process, if it is to be another.
     pub open_files: Option<u64>,
 }
@@ -48,6 +52,8 @@ impl Setup {
             keepalive: String::new(),
             drain: "window = \"0s\"\n".to_owned(),
             close_codes: String::new(),
+            more: String::new(),
+            log_level: "debug",
             open_files: None,
         }
     }
@@ -99,6 +105,38 @@ impl Setup {
         self
     }
 
+    pub fn drain(mut self, lines: &str) -> Self {
+        self.drain.push_str(&format!("{lines}\n"));
+        self
+    }
+
+    /// `[close_codes]` and its sub-tables, whole.
+    pub fn close_codes(mut self, tables: &str) -> Self {
+        self.close_codes.push_str(&format!("{tables}\n"));
+        self
+    }
+
+    /// Another route: its path, its upstream and further lines.
+    pub fn another_route(mut self, path: &str, upstream: &str, lines: &str) -> Self {
+        let route = format!("[[route]]\npath = \"{path}\"\nupstream = \"{upstream}\"\n{lines}\n");
+        self.more_routes.push_str(&route);
+        self
+    }
+
+    /// Another upstream: its endpoints and further lines; no health checks.
+    pub fn another_upstream(mut self, name: &str, endpoints: &[&str], lines: &str) -> Self {
+        let head = format!("[upstreams.{name}]\nendpoints = {endpoints:?}\n");
+        self.more.push_str(&format!("{head}health = {{ interval = \"0\" }}\n{lines}\n"));
+        self
+    }
+
+    /// Another verifier, which reads the same secret.
+    pub fn another_verifier(mut self, name: &str, lines: &str) -> Self {
+        let keys = "keys = [{ algorithm = \"HS256\", file = \"secret\" }]";
+        self.more.push_str(&format!("[verifiers.{name}]\n{keys}\n{lines}\n"));
+        self
+    }
+
     /// The configuration file's text; the secret stands in `secret` beside it.
     pub fn text(&self) -> String {
         let Self {
@@ -112,7 +150,7 @@ impl Setup {
             more_routes,
             ..
         } = self;
-        let Self { limits, timeouts, keepalive, drain, close_codes, .. } = self;
+        let Self { limits, timeouts, keepalive, drain, close_codes, more, log_level, .. } = self;
         format!(
             "[[listener]]\n{listener}\n{more_listeners}\n\
              [admin]\nbind = \"127.0.0.1:0\"\n\n\
@@ -120,7 +158,7 @@ impl Setup {
              [upstreams.chat]\nendpoints = {endpoints:?}\n{upstream}\n\
              [[route]]\npath = \"{path}\"\nupstream = \"chat\"\n{route}\n{more_routes}\n\
              [limits]\n{limits}\n[timeouts]\n{timeouts}\n[keepalive]\n{keepalive}\n[drain]\n{drain}\n\
-             [log]\nformat = \"json\"\nlevel = \"debug\"\n\n{close_codes}\n"
+             [log]\nformat = \"json\"\nlevel = \"{log_level}\"\n\n{close_codes}\n{more}\n"
         )
     }
 

@@ -1,5 +1,6 @@
 //! Tokens for tests, signed with the secret that [`super::Setup`] configures.
 
+use base64::Engine;
 use serde_json::{Map, Value, json};
 
 /// The HS256 secret of the verifier `users`.
@@ -34,6 +35,29 @@ pub fn token_with(user: &str, changes: Value) -> String {
 }
 
 pub fn sign(claims: &Map<String, Value>) -> String {
-    let key = jsonwebtoken::EncodingKey::from_secret(SECRET.as_bytes());
-    jsonwebtoken::encode(&jsonwebtoken::Header::default(), claims, &key).unwrap()
+    sign_as(&json!({ "alg": "HS256", "typ": "JWT" }), &Value::Object(claims.clone()).to_string())
+}
+
+/// A token with any header and payload, signed with the secret (HMAC-SHA-256) whatever they say.
+pub fn sign_as(header: &Value, payload: &str) -> String {
+    sign_with(SECRET, &header.to_string(), payload)
+}
+
+/// The same with another secret, and a header that need not be JSON.
+pub fn sign_with(secret: &str, header: &str, payload: &str) -> String {
+    let signed = format!("{}.{}", base64url(header), base64url(payload));
+    let key = jsonwebtoken::EncodingKey::from_secret(secret.as_bytes());
+    let algorithm = jsonwebtoken::Algorithm::HS256;
+    let signature = jsonwebtoken::crypto::sign(signed.as_bytes(), &key, algorithm).unwrap();
+    format!("{signed}.{signature}")
+}
+
+/// Without padding.
+pub fn base64url(text: &str) -> String {
+    base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(text)
+}
+
+/// The entry of Sec-WebSocket-Protocol that carries a token.
+pub fn subprotocol_entry(token: &str) -> String {
+    format!("base64url.bearer.authorization.framegate.{}", base64url(token))
 }

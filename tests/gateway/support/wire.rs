@@ -139,6 +139,22 @@ impl Wire {
         assert!(self.buffer.is_empty(), "unexpected bytes: {:?}", self.buffer);
     }
 
+    /// The stream must end with FIN, without another byte: after RST what was sent last is lost to
+    /// a peer that had not read it yet.
+    pub async fn expect_fin(&mut self) {
+        assert!(self.buffer.is_empty(), "unexpected bytes: {:?}", self.buffer);
+        let read = within("FIN", self.stream.read_buf(&mut self.buffer)).await;
+        assert_eq!(read.expect("FIN, not RST"), 0, "unexpected bytes: {:?}", self.buffer);
+    }
+
+    /// Everything up to FIN, which must come; RST is a failure.
+    pub async fn rest(&mut self) -> String {
+        within("the rest, up to FIN", self.stream.read_to_end(&mut self.buffer))
+            .await
+            .expect("FIN, not RST");
+        String::from_utf8(std::mem::take(&mut self.buffer)).unwrap()
+    }
+
     /// A request or response head with the blank line; `None` if the stream ends before.
     pub async fn head(&mut self) -> Option<String> {
         loop {
