@@ -244,11 +244,10 @@ async fn an_address_that_has_all_places_is_refused_by_http_even_if_it_is_a_brows
     let backend = Backend::start().await.echo();
     let setup = Setup::open(&format!("http://{backend}"))
         .timeouts("close = \"300ms\"")
-        .route("refuse = \"close\"")
         .limits("connections_per_address = 1");
     let mut gateway = Gateway::start(&setup).await;
     let holder = gateway.client().session().await;
-    let row = Refusal::at_admission("address_limit", 429, 4429, "none");
+    let row = Refusal::at_admission("address_limit", 429, 4429, "/ws");
     for client in [gateway.client(), gateway.client().origin(PAGE)] {
         let told = row.by_http(&mut gateway, client).await;
         assert_eq!(retry_after(&told.head), 5);
@@ -273,7 +272,7 @@ async fn behind_a_trusted_proxy_the_clients_address_is_what_counts() {
     let _holder = client("192.0.2.1").session().await;
     let (again, v6) = (client("6.6.6.6, 192.0.2.1"), client("2001:db8::1"));
     let (same_network, other_network) = (client("2001:db8::2"), client("2001:db8:0:1::2"));
-    let row = Refusal::at_admission("address_limit", 429, 4429, "none");
+    let row = Refusal::at_admission("address_limit", 429, 4429, "/ws");
     let told = row.by_http(&mut gateway, again.origin(PAGE)).await;
     assert_eq!(told.line["client"], "192.0.2.1:0");
     assert!(told.line["via"].as_str().unwrap().starts_with("127.0.0.1:"), "{}", told.line);
@@ -291,12 +290,11 @@ async fn an_address_that_connects_too_often_is_told_when_to_come_back() {
     let backend = Backend::start().await.echo();
     let setup = Setup::open(&format!("http://{backend}"))
         .timeouts("close = \"300ms\"")
-        .route("refuse = \"close\"")
         .limits("handshakes_per_address = { rate = \"1/h\", burst = 2 }");
     let mut gateway = Gateway::start(&setup).await;
     let _first = gateway.client().session().await;
     let _second = gateway.client().session().await;
-    let row = Refusal::at_admission("rate_limited", 429, 4429, "none");
+    let row = Refusal::at_admission("rate_limited", 429, 4429, "/ws");
     for client in [gateway.client(), gateway.client().origin(PAGE)] {
         let told = row.by_http(&mut gateway, client).await;
         // An hour, less what the test has taken so far.
@@ -310,11 +308,10 @@ async fn past_the_process_limit_some_are_told_by_http_and_the_rest_are_dropped()
     let backend = Backend::start().await.echo();
     let setup = Setup::open(&format!("http://{backend}"))
         .timeouts("close = \"300ms\"\nrequest_head = \"60s\"")
-        .route("refuse = \"close\"")
         .limits("connections = 1");
     let mut gateway = Gateway::start(&setup).await;
     let holder = gateway.client().session().await;
-    let row = Refusal::at_admission("overloaded", 503, 1013, "none");
+    let row = Refusal::at_admission("overloaded", 503, 1013, "/ws");
     for client in [gateway.client(), gateway.client().origin(PAGE)] {
         let told = row.by_http(&mut gateway, client).await;
         assert_eq!(retry_after(&told.head), 5);
@@ -347,7 +344,7 @@ async fn a_request_on_a_connection_from_before_the_drain_is_refused() {
     let began =
         |lines: &[serde_json::Value]| lines.iter().any(|line| line["message"] == "drain started");
     gateway.wait_for_log("the drain", began).await;
-    let row = Refusal::at_admission("draining", 503, 1012, "none");
+    let row = Refusal::at_admission("draining", 503, 1012, "/ws");
     let told = row.by_http(&mut gateway, plain.over(for_plain)).await;
     assert_eq!(retry_after(&told.head), 5);
     row.by_close(&mut gateway, browser.over(for_browser)).await;
