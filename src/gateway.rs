@@ -18,7 +18,7 @@ use crate::admission::limits::{AddressTable, ConnectionLimits};
 use crate::admission::rejection::Rejection;
 use crate::admission::users::{UserPlace, UserTable};
 use crate::admission::{Admission, Permit, token};
-use crate::config::{Config, Problem, RefuseMode};
+use crate::config::{Config, Problem, RefuseMode, TokenSource};
 use crate::handshake::request::UpgradeRequest;
 use crate::handshake::{response, subprotocol};
 use crate::listener::connection::Peer;
@@ -175,9 +175,9 @@ impl Gateway {
         record.user = permit.subject.as_ref().map(|subject| Arc::clone(&subject.identity.user));
 
         let upstream = &self.upstreams[route.upstream];
-        let ask = UpstreamRequest::new(route, request, &permit, origin, record.id);
-        let opened = open::open(upstream, &ask, self.telemetry(), &mut record.steps).await?;
-        record.endpoint = Some(Arc::clone(&opened.endpoint.label));
+        let sources = self.sources(Some(matched.route));
+        let ask = UpstreamRequest::new(route, sources, request, &permit, origin, record.id);
+        let opened = open::open(upstream, &ask, self.telemetry(), record).await?;
 
         let handle = SessionHandle::new(
             record.id,
@@ -267,9 +267,13 @@ impl Gateway {
 
     /// Offered entries that are tokens because they follow a configured name.
     fn token_entries<'a>(&self, route: Option<usize>, request: &'a UpgradeRequest) -> Vec<&'a str> {
+        token::named_entries(self.sources(route), &request.offered)
+    }
+
+    /// Where a route's tokens may stand.
+    fn sources(&self, route: Option<usize>) -> &[TokenSource] {
         let verifier = route.and_then(|route| self.config().routes[route].verifier);
-        let sources = verifier.map(|verifier| &self.config().verifiers[verifier].sources);
-        sources.map(|sources| token::named_entries(sources, &request.offered)).unwrap_or_default()
+        verifier.map_or(&[], |verifier| &self.config().verifiers[verifier].sources)
     }
 
     /// How a refusal is told by Close, if it is told so.

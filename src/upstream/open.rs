@@ -16,7 +16,7 @@ use super::connect::{ConnectError, connect};
 use super::endpoint::{Endpoint, EndpointPlace, Upstream};
 use super::request::UpstreamRequest;
 use crate::admission::rejection::Rejection;
-use crate::session::record::Steps;
+use crate::session::record::{SessionRecord, Steps};
 use crate::stream::Stream;
 use crate::telemetry::Telemetry;
 
@@ -35,19 +35,20 @@ pub struct Opened {
     pub place: EndpointPlace,
 }
 
-/// Opens a connection; the time spent goes into `steps`.
+/// Opens a connection; where it was tried, and the time spent, goes into `record`.
 pub async fn open(
     upstream: &Upstream,
     ask: &UpstreamRequest<'_>,
     telemetry: &Telemetry,
-    steps: &mut Steps,
+    record: &mut SessionRecord,
 ) -> Result<Opened, Rejection> {
     let mut tried = Vec::new();
     let mut last = Rejection::UpstreamUnreachable("it has no endpoint".to_owned());
     while tried.len() <= upstream.config.retries as usize {
         let Some((endpoint, place)) = upstream.pick(&tried) else { break };
         tried.push(endpoint.index);
-        match attempt(upstream, &endpoint, ask, telemetry, steps).await {
+        record.endpoint = Some(Arc::clone(&endpoint.label));
+        match attempt(upstream, &endpoint, ask, telemetry, &mut record.steps).await {
             Ok((stream, arrived, subprotocol)) => {
                 return Ok(Opened { stream, arrived, subprotocol, endpoint, place });
             }

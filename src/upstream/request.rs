@@ -14,7 +14,7 @@ use super::endpoint::Endpoint;
 use crate::admission::Permit;
 use crate::admission::rejection::{Rejection, TokenFault};
 use crate::admission::token::{self, Stripped};
-use crate::config::{ForwardHost, Route, Target};
+use crate::config::{ForwardHost, Route, Target, TokenSource};
 use crate::handshake::headers::{
     Forwarded, ForwardedIdentity, HeadError, Scheme, Trust, UpstreamHead,
 };
@@ -64,9 +64,10 @@ impl Origin {
 }
 
 impl<'a> UpstreamRequest<'a> {
-    /// The request of this client for this route.
+    /// The request of this client for this route, whose verifier has these token sources.
     pub fn new(
         route: &Route,
+        sources: &[TokenSource],
         request: &'a UpgradeRequest,
         permit: &'a Permit,
         origin: Origin,
@@ -74,7 +75,9 @@ impl<'a> UpstreamRequest<'a> {
     ) -> Self {
         let subject = permit.subject.as_ref();
         let parts = match subject {
-            Some(subject) => token::forward(request, &subject.presented, route.forward.token),
+            Some(subject) => {
+                token::forward(request, &subject.presented, sources, route.forward.token)
+            }
             None => token::untouched(request),
         };
         let identity = subject.filter(|_| route.forward.identity).map(|subject| {

@@ -105,12 +105,18 @@ pub fn named_entries<'a>(sources: &[TokenSource], offered: &'a [String]) -> Vec<
 }
 
 /// The request as it goes upstream under `forward.token`: the token kept where it came, removed, or
-/// moved into `Authorization: Bearer`, where it replaces whatever the client had there.
-pub fn forward(request: &UpgradeRequest, presented: &Presented, mode: ForwardToken) -> Stripped {
+/// moved into `Authorization: Bearer`, where it replaces whatever the client had there. What is
+/// removed is removed from all of `sources`: one that did not count holds a token all the same.
+pub fn forward(
+    request: &UpgradeRequest,
+    presented: &Presented,
+    sources: &[TokenSource],
+    mode: ForwardToken,
+) -> Stripped {
     if mode == ForwardToken::Keep {
         return untouched(request);
     }
-    let mut stripped = strip(request, &presented.source);
+    let mut stripped = strip(request, sources);
     if mode == ForwardToken::Authorization {
         stripped.headers.remove(AUTHORIZATION);
         // A verified token is base64url and dots, always a legal value; another moves nowhere.
@@ -122,29 +128,40 @@ pub fn forward(request: &UpgradeRequest, presented: &Presented, mode: ForwardTok
     stripped
 }
 
-/// The request without the token of `source`; everything else stays byte for byte as it was.
-pub fn strip(request: &UpgradeRequest, source: &TokenSource) -> Stripped {
+/// The request without the tokens of `sources`; everything else stays byte for byte as it was.
+pub fn strip(request: &UpgradeRequest, sources: &[TokenSource]) -> Stripped {
     let mut stripped = untouched(request);
+    for source in sources {
+        strip_source(&mut stripped, source);
+    }
+    stripped
+}
+
+fn strip_source(stripped: &mut Stripped, source: &TokenSource) {
     match source {
-        TokenSource::Header => {
-            stripped.headers.remove(AUTHORIZATION);
-        }
+        TokenSource::Header => strip_bearer(&mut stripped.headers),
         TokenSource::Cookie(name) => strip_cookie(&mut stripped.headers, name),
         TokenSource::Query(name) => {
-            stripped.query = stripped.query.and_then(|query| strip_parameter(query, name));
+            stripped.query = stripped.query.take().and_then(|query| strip_parameter(query, name));
         }
         TokenSource::Subprotocol => {
-            retain_offered(&mut stripped, |entry| !entry.starts_with(SUBPROTOCOL_PREFIX));
+            retain_offered(stripped, |entry| !entry.starts_with(SUBPROTOCOL_PREFIX));
         }
         TokenSource::SubprotocolAfter(name) => {
             let mut previous_is_name = false;
-            retain_offered(&mut stripped, |entry| {
+            retain_offered(stripped, |entry| {
                 let is_name = entry == name;
                 !(std::mem::replace(&mut previous_is_name, is_name) || is_name)
             });
         }
     }
-    stripped
+}
+
+/// Drops Bearer tokens; another scheme's credentials are the backend's business.
+fn strip_bearer(headers: &mut HeaderMap) {
+    let values = headers.get_all(AUTHORIZATION).iter();
+    let kept: Vec<_> = values.filter(|value| bearer(value.as_bytes()).is_none()).cloned().collect();
+    replace(headers, AUTHORIZATION, kept);
 }
 
 /// What one source holds: bytes that may be empty, nothing, or two tokens.

@@ -264,7 +264,7 @@ fn debug_output_does_not_show_the_token() {
 #[test]
 fn stripping_a_header_takes_only_authorization() {
     let request = request(&[("authorization", "Bearer a"), ("cookie", "a=1")], Some("token=a"));
-    let stripped = strip(&request, &TokenSource::Header);
+    let stripped = strip(&request, &[TokenSource::Header]);
     assert!(!stripped.headers.contains_key(AUTHORIZATION));
     assert_eq!(stripped.headers.get(COOKIE), request.headers.get(COOKIE));
     assert_eq!(stripped.query, request.query);
@@ -284,7 +284,7 @@ fn stripping_a_cookie_leaves_the_others_byte_for_byte() {
         (&["a=session=abc; xsession=1; Session=2"], &["a=session=abc; xsession=1; Session=2"]),
     ] {
         let headers: Vec<_> = cookies.iter().map(|value| ("cookie", *value)).collect();
-        let stripped = strip(&request(&headers, None), &TokenSource::Cookie("session".into()));
+        let stripped = strip(&request(&headers, None), &[TokenSource::Cookie("session".into())]);
         let left: Vec<_> =
             stripped.headers.get_all(COOKIE).iter().map(HeaderValue::as_bytes).collect();
         let expected: Vec<_> = expected.iter().map(|value| value.as_bytes()).collect();
@@ -305,7 +305,7 @@ fn stripping_a_query_parameter_leaves_the_others_byte_for_byte() {
         (Some(""), Some("")),
         (None, None),
     ] {
-        let stripped = strip(&request(&[], query), &TokenSource::Query("token".into()));
+        let stripped = strip(&request(&[], query), &[TokenSource::Query("token".into())]);
         assert_eq!(stripped.query.as_deref(), expected, "{query:?}");
     }
 }
@@ -322,7 +322,7 @@ fn stripping_subprotocols_takes_name_and_token_and_rewrites_the_header() {
         (TokenSource::Subprotocol, format!("framegate, {token}, chat"), &["framegate", "chat"]),
         (TokenSource::Subprotocol, token, &[]),
     ] {
-        let stripped = strip(&request(&[("sec-websocket-protocol", &offer)], None), &source);
+        let stripped = strip(&request(&[("sec-websocket-protocol", &offer)], None), &[source]);
         assert_eq!(stripped.offered, expected, "{offer}");
         let header = stripped.headers.get(SEC_WEBSOCKET_PROTOCOL);
         let joined = expected.join(", ");
@@ -339,14 +339,21 @@ fn forwarding_keeps_strips_or_moves_the_token() {
     let request = request(&[("authorization", "Basic x"), ("cookie", "s=tok; a=1")], None);
     let presented = extract(&[TokenSource::Cookie("s".into())], &request, &[]).unwrap();
 
-    let kept = forward(&request, &presented, ForwardToken::Keep);
+    let kept =
+        forward(&request, &presented, std::slice::from_ref(&presented.source), ForwardToken::Keep);
     assert_eq!(kept.headers, request.headers);
 
-    let stripped = forward(&request, &presented, ForwardToken::Strip);
+    let stripped =
+        forward(&request, &presented, std::slice::from_ref(&presented.source), ForwardToken::Strip);
     assert_eq!(stripped.headers.get(COOKIE).unwrap(), "a=1");
     assert_eq!(stripped.headers.get(AUTHORIZATION).unwrap(), "Basic x");
 
-    let moved = forward(&request, &presented, ForwardToken::Authorization);
+    let moved = forward(
+        &request,
+        &presented,
+        std::slice::from_ref(&presented.source),
+        ForwardToken::Authorization,
+    );
     assert_eq!(moved.headers.get(COOKIE).unwrap(), "a=1");
     let values: Vec<_> = moved.headers.get_all(AUTHORIZATION).iter().collect();
     assert_eq!(values, ["Bearer tok"]);
@@ -354,7 +361,12 @@ fn forwarding_keeps_strips_or_moves_the_token() {
 
     // What the client had there is gone even if the token is no header value.
     let illegal = Presented { token: "a\nb".into(), ..presented };
-    let moved = forward(&request, &illegal, ForwardToken::Authorization);
+    let moved = forward(
+        &request,
+        &illegal,
+        std::slice::from_ref(&illegal.source),
+        ForwardToken::Authorization,
+    );
     assert!(!moved.headers.contains_key(AUTHORIZATION));
 }
 
@@ -388,7 +400,7 @@ proptest! {
         for source in all_sources() {
             if let Ok(presented) = extract(std::slice::from_ref(&source), &request, &[]) {
                 prop_assert!(!presented.token.is_empty());
-                let stripped = strip(&request, &source);
+                let stripped = strip(&request, std::slice::from_ref(&source));
                 let rest = UpgradeRequest {
                     headers: stripped.headers,
                     query: stripped.query,
@@ -399,4 +411,19 @@ proptest! {
             }
         }
     }
+}
+
+#[test]
+fn stripping_takes_the_tokens_of_all_sources_and_leaves_other_credentials() {
+    let headers = [("authorization", "Basic YTpi"), ("cookie", "a=1; session=t2")];
+    let request = request(&headers, Some("x=1&token=t1"));
+    let sources = [
+        TokenSource::Query("token".into()),
+        TokenSource::Header,
+        TokenSource::Cookie("session".into()),
+    ];
+    let stripped = strip(&request, &sources);
+    assert_eq!(stripped.query.as_deref(), Some("x=1"));
+    assert_eq!(stripped.headers["authorization"], "Basic YTpi");
+    assert_eq!(stripped.headers["cookie"], "a=1");
 }
