@@ -3,6 +3,7 @@
 //! RFC 7519 section 4 leaves a token with two `sub` to the parser's taste, and so the gateway could
 //! let in one user while the backend sees another. serde_json takes the last silently; here such an
 //! object is an error, at any depth.
+#![cfg_attr(not(test), deny(clippy::indexing_slicing, clippy::cast_possible_truncation))]
 
 use std::fmt;
 

@@ -6,6 +6,7 @@
 //!
 //! A setting is one field of a section's type and one line of that type's `read` function, in the
 //! same file; the tests want it in `config/framegate.toml` too.
+#![cfg_attr(not(test), deny(clippy::indexing_slicing, clippy::cast_possible_truncation))]
 
 use std::path::Path;
 

@@ -2,6 +2,7 @@
 //!
 //! Nothing here reads or writes a socket: the listener hands in what hyper read, the upstream's
 //! connector sends what [`headers`] wrote and feeds what comes back to `upstream::answer`.
+#![cfg_attr(not(test), deny(clippy::indexing_slicing, clippy::cast_possible_truncation))]
 
 pub mod forwarded;
 pub mod headers;

@@ -4,6 +4,7 @@
 //! segment by segment literal text before `{name}` before `{*name}`. Among routes that are equally
 //! specific the order of the file counts. A route whose typed parameter does not have its form is
 //! passed over for the next one.
+#![cfg_attr(not(test), deny(clippy::indexing_slicing, clippy::cast_possible_truncation))]
 
 use std::borrow::Cow;
 use std::collections::HashMap;

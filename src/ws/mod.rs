@@ -3,6 +3,7 @@
 //! [`header`] reads frame headers, [`inspector`] decides frame by frame what may pass, [`message`]
 //! builds the few frames the gateway writes itself, [`close`] knows which close codes are legal,
 //! [`violation`] names every breach, and [`settle`] decides what each side is told at the end.
+#![cfg_attr(not(test), deny(clippy::indexing_slicing, clippy::cast_possible_truncation))]
 
 pub mod close;
 pub mod header;

@@ -4,6 +4,7 @@
 //! Only the arithmetic of signatures is left to a library. Which key may be tried comes from the
 //! configuration, never from the token: `jwk`, `jku`, `x5u` and `x5c` headers are not looked at,
 //! and `kid` is only ever compared.
+#![cfg_attr(not(test), deny(clippy::indexing_slicing, clippy::cast_possible_truncation))]
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -173,8 +174,9 @@ fn seconds(
         return Ok(Some(seconds));
     }
     let float = value.as_f64().ok_or(TokenFault::Malformed(no_number))?;
-    // The cast cuts off the fraction and saturates at both ends, which is what is wanted.
-    Ok(Some(float as u64))
+    #[expect(clippy::cast_possible_truncation, reason = "saturates at both ends, as is wanted")]
+    let whole = float as u64;
+    Ok(Some(whole))
 }
 
 fn check_issuer<'a>(

@@ -2,6 +2,7 @@
 //!
 //! What the token says is checked in [`super::jwt`]. A token is never printed: [`Presented`] hides
 //! it, and faults name the place and the rule, not the content.
+#![cfg_attr(not(test), deny(clippy::indexing_slicing, clippy::cast_possible_truncation))]
 
 use std::borrow::Cow;
 use std::fmt;

@@ -4,6 +4,7 @@
 //! 2.2 (version 2, binary). The bytes behind the header belong to TLS or HTTP, so [`parse`] tells
 //! how many bytes may be read without reading past the header's end. Whether a peer may send one is
 //! decided by the listener, not here.
+#![cfg_attr(not(test), deny(clippy::indexing_slicing, clippy::cast_possible_truncation))]
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 

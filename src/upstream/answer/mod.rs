@@ -2,6 +2,7 @@
 //!
 //! Strict in what the client could be misled by: a 101 that breaks a rule here would be failed by a
 //! browser too, and the client must not be told yes before that is known.
+#![cfg_attr(not(test), deny(clippy::indexing_slicing, clippy::cast_possible_truncation))]
 
 use httparse::{EMPTY_HEADER, Header, Status};
 use tungstenite::handshake::derive_accept_key;
