@@ -8,7 +8,11 @@
     reason = "the harness offers more than each test uses"
 )]
 
+mod endings;
+mod frames;
 mod handshake;
+mod lifecycle;
+mod limits;
 mod refusals;
 mod smoke;
 mod support;

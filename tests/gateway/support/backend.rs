@@ -4,13 +4,14 @@ use std::net::SocketAddr;
 
 use base64::Engine;
 use tokio::io::AsyncWriteExt;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 
-use super::{Wire, within};
+use super::{Wire, reset_on_drop, within};
 
 /// Listens; the test takes each connection and speaks for the backend.
 pub struct Backend {
     listener: TcpListener,
+    resets: bool,
 }
 
 /// A connection whose request head has been read.
@@ -22,7 +23,21 @@ pub struct Asked {
 
 impl Backend {
     pub async fn start() -> Self {
-        Self { listener: TcpListener::bind("127.0.0.1:0").await.unwrap() }
+        Self { listener: TcpListener::bind("127.0.0.1:0").await.unwrap(), resets: false }
+    }
+
+    /// Its connections have little room for what it does not read.
+    pub fn start_with_little_room() -> Self {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.set_recv_buffer_size(super::LITTLE_ROOM).unwrap();
+        socket.bind(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
+        Self { listener: socket.listen(1024).unwrap(), resets: false }
+    }
+
+    /// Its connections end with RST instead of FIN when they are dropped.
+    pub fn resetting(mut self) -> Self {
+        self.resets = true;
+        self
     }
 
     pub fn address(&self) -> SocketAddr {
@@ -39,6 +54,9 @@ impl Backend {
         let (stream, _) =
             within("a connection to the backend", self.listener.accept()).await.unwrap();
         stream.set_nodelay(true).unwrap();
+        if self.resets {
+            reset_on_drop(&stream);
+        }
         stream
     }
 

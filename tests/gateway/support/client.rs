@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use tokio::net::{TcpSocket, TcpStream};
 
 use super::backend::{header, websocket_key};
-use super::{Wire, within};
+use super::{Wire, reset_on_drop, within};
 
 /// Builds a handshake; `connect` sends it.
 #[derive(Debug, Clone)]
@@ -19,6 +19,8 @@ pub struct Client {
     behind: Vec<u8>,
     before: Vec<u8>,
     over: Option<Arc<Mutex<Option<TcpStream>>>>,
+    resets: bool,
+    receive_buffer: Option<u32>,
 }
 
 /// The answer to a handshake.
@@ -40,6 +42,8 @@ impl Client {
             behind: Vec::new(),
             before: Vec::new(),
             over: None,
+            resets: false,
+            receive_buffer: None,
         }
     }
 
@@ -90,6 +94,18 @@ impl Client {
         self
     }
 
+    /// Ends with RST instead of FIN when it is dropped.
+    pub fn resetting(mut self) -> Self {
+        self.resets = true;
+        self
+    }
+
+    /// Has little room for what it does not read.
+    pub fn with_little_room(mut self) -> Self {
+        self.receive_buffer = Some(super::LITTLE_ROOM);
+        self
+    }
+
     /// The request as bytes.
     pub fn request(&self) -> String {
         let Self { path, host, headers, .. } = self;
@@ -108,8 +124,14 @@ impl Client {
         if let Some(from) = self.from {
             socket.bind(from).unwrap();
         }
+        if let Some(size) = self.receive_buffer {
+            socket.set_recv_buffer_size(size).unwrap();
+        }
         let stream = within("a TCP connection", socket.connect(self.address)).await.unwrap();
         stream.set_nodelay(true).unwrap();
+        if self.resets {
+            reset_on_drop(&stream);
+        }
         stream
     }
 

@@ -143,6 +143,24 @@ impl Gateway {
         self.metrics().await.get(series).copied().unwrap_or_default()
     }
 
+    /// What a family's series have grown by since `before`, without those that have not changed.
+    pub async fn growth(&self, before: &HashMap<String, f64>, family: &str) -> Vec<(String, f64)> {
+        let series = format!("{family}{{");
+        let mut grown: Vec<_> = self
+            .metrics()
+            .await
+            .into_iter()
+            .filter(|(name, _)| name.starts_with(&series))
+            .map(|(name, value)| {
+                let growth = value - before.get(&name).copied().unwrap_or_default();
+                (name, growth)
+            })
+            .filter(|(_, growth)| *growth != 0.0)
+            .collect();
+        grown.sort_by(|one, other| one.0.cmp(&other.0));
+        grown
+    }
+
     /// Scrapes until a series has this value.
     pub async fn wait_for_metric(&self, series: &str, value: f64) {
         let what = format!("{series} = {value}");
@@ -163,6 +181,22 @@ impl Gateway {
         assert!(status.success());
     }
 
+    /// Stops all its threads, until SIGCONT: what happens meanwhile it finds all at once.
+    pub async fn freeze(&self) {
+        self.signal("STOP");
+        let tasks = format!("/proc/{}/task", self.pid());
+        let is_stopped = |task: std::io::Result<std::fs::DirEntry>| {
+            let stat = std::fs::read_to_string(task.unwrap().path().join("stat"));
+            stat.is_ok_and(|stat| stat.rsplit_once(") ").unwrap().1.starts_with('T'))
+        };
+        within("a stopped process", async {
+            while !std::fs::read_dir(&tasks).unwrap().all(is_stopped) {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await;
+    }
+
     /// Waits for the end of the process.
     pub async fn ended(&mut self) -> ExitStatus {
         within("the end of the process", self.child.wait()).await.unwrap()
@@ -180,6 +214,9 @@ pub fn command(file: &Path, setup: &Setup) -> Command {
             shell
         }
     };
+    if let Some(workers) = setup.workers {
+        command.env("TOKIO_WORKER_THREADS", workers.to_string());
+    }
     command.args(["run", "--config"]).arg(file).stdin(Stdio::null()).kill_on_drop(true);
     command
 }

@@ -9,6 +9,7 @@ use std::time::Duration;
 pub mod backend;
 pub mod client;
 pub mod gateway;
+pub mod pair;
 pub mod refusal;
 pub mod setup;
 pub mod tokens;
@@ -17,9 +18,10 @@ pub mod wire;
 pub use backend::Backend;
 pub use client::Client;
 pub use gateway::Gateway;
+pub use pair::{Ended, Pair, Side};
 pub use refusal::Refusal;
 pub use setup::Setup;
-pub use wire::{Frame, Wire};
+pub use wire::{End, Frame, Wire};
 
 /// Longer than anything takes on a busy machine; reached only by a failing test.
 pub const DEADLINE: Duration = Duration::from_secs(30);
@@ -30,4 +32,12 @@ pub async fn within<T>(what: &str, future: impl Future<Output = T>) -> T {
         Ok(value) => value,
         Err(_) => panic!("waited in vain for {what}"),
     }
+}
+
+/// Receive buffer in bytes of a peer that is to be filled soon.
+pub const LITTLE_ROOM: u32 = 4096;
+
+/// Makes the coming drop send RST instead of FIN.
+pub fn reset_on_drop(stream: &tokio::net::TcpStream) {
+    socket2::SockRef::from(stream).set_linger(Some(Duration::ZERO)).unwrap();
 }

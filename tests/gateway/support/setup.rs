@@ -31,6 +31,8 @@ pub struct Setup {
     pub log_level: &'static str,
     /// Open-file limit of the process, if it is to be another.
     pub open_files: Option<u64>,
+    /// Worker threads of the process, if they are to be fewer than processors.
+    pub workers: Option<u32>,
 }
 
 impl Setup {
@@ -55,6 +57,7 @@ impl Setup {
             more: String::new(),
             log_level: "debug",
             open_files: None,
+            workers: None,
         }
     }
 

@@ -1,5 +1,9 @@
 //! WebSocket frames over any byte stream, legal or not.
 
+use std::io::ErrorKind;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 use super::within;
@@ -65,6 +69,19 @@ pub fn encode(first: u8, payload: &[u8], mask: Option<[u8; 4]>) -> Vec<u8> {
     bytes
 }
 
+/// How a stream ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum End {
+    Fin,
+    Reset,
+}
+
+/// The payload of a Close frame.
+pub fn close_payload(code: Option<u16>, reason: &str) -> Vec<u8> {
+    let code = code.map(u16::to_be_bytes);
+    [code.as_ref().map_or(&[][..], |code| &code[..]), reason.as_bytes()].concat()
+}
+
 impl Wire {
     pub fn new(stream: impl Bytes + 'static, mask: Option<[u8; 4]>) -> Self {
         Self { stream: Box::new(stream), buffer: Vec::new(), mask }
@@ -89,6 +106,22 @@ impl Wire {
 
     pub async fn send_close(&mut self, code: u16, reason: &str) {
         self.send(CLOSE, &[&code.to_be_bytes()[..], reason.as_bytes()].concat()).await;
+    }
+
+    /// Sends this frame again and again until the connection is gone, and counts the bytes it got
+    /// rid of; what comes is still read, but nothing else can be sent.
+    pub fn flood(self, first: u8, payload: &[u8]) -> (Self, Arc<AtomicU64>) {
+        let frame = encode(first, payload, self.mask);
+        let (reads, mut writes) = tokio::io::split(self.stream);
+        let sent = Arc::new(AtomicU64::new(0));
+        let count = Arc::clone(&sent);
+        let wire = Self { stream: Box::new(tokio::io::join(reads, tokio::io::sink())), ..self };
+        tokio::spawn(async move {
+            while writes.write_all(&frame).await.is_ok() {
+                sent.fetch_add(frame.len() as u64, Ordering::Relaxed);
+            }
+        });
+        (wire, count)
     }
 
     /// More bytes into the buffer; false at the end of the stream (FIN or RST).
@@ -139,20 +172,57 @@ impl Wire {
         assert!(self.buffer.is_empty(), "unexpected bytes: {:?}", self.buffer);
     }
 
-    /// The stream must end with FIN, without another byte: after RST what was sent last is lost to
-    /// a peer that had not read it yet.
-    pub async fn expect_fin(&mut self) {
-        assert!(self.buffer.is_empty(), "unexpected bytes: {:?}", self.buffer);
-        let read = within("FIN", self.stream.read_buf(&mut self.buffer)).await;
-        assert_eq!(read.expect("FIN, not RST"), 0, "unexpected bytes: {:?}", self.buffer);
-    }
-
     /// Everything up to FIN, which must come; RST is a failure.
     pub async fn rest(&mut self) -> String {
         within("the rest, up to FIN", self.stream.read_to_end(&mut self.buffer))
             .await
             .expect("FIN, not RST");
         String::from_utf8(std::mem::take(&mut self.buffer)).unwrap()
+    }
+
+    /// Reads to the end of the stream and says which it was; what came before stays in the buffer.
+    pub async fn end(&mut self) -> End {
+        loop {
+            match within("the end of the stream", self.stream.read_buf(&mut self.buffer)).await {
+                Ok(0) => return End::Fin,
+                Ok(_) => {}
+                Err(error) if error.kind() == ErrorKind::ConnectionReset => return End::Reset,
+                Err(error) => panic!("neither FIN nor RST: {error}"),
+            }
+        }
+    }
+
+    /// The stream must end with FIN and without another byte.
+    pub async fn expect_fin(&mut self) {
+        assert_eq!(self.end().await, End::Fin);
+        assert!(self.buffer.is_empty(), "unexpected bytes: {:?}", self.buffer);
+    }
+
+    /// The stream must end with RST; returns the bytes before it.
+    pub async fn expect_reset(&mut self) -> Vec<u8> {
+        assert_eq!(self.end().await, End::Reset);
+        std::mem::take(&mut self.buffer)
+    }
+
+    /// Sends FIN and goes on reading.
+    pub async fn finish(&mut self) {
+        within("a FIN", self.stream.shutdown()).await.unwrap();
+    }
+
+    /// Exactly this many bytes as they come.
+    pub async fn raw(&mut self, len: usize) -> Vec<u8> {
+        while self.buffer.len() < len {
+            assert!(self.fill().await, "the stream ended after {} of {len}", self.buffer.len());
+        }
+        self.buffer.drain(..len).collect()
+    }
+
+    /// The next bytes must be these.
+    pub async fn expect_raw(&mut self, bytes: &[u8]) {
+        let found = self.raw(bytes.len()).await;
+        if let Some(at) = found.iter().zip(bytes).position(|(found, sent)| found != sent) {
+            panic!("byte {at} of {} is {:#x}, not {:#x}", bytes.len(), found[at], bytes[at]);
+        }
     }
 
     /// A request or response head with the blank line; `None` if the stream ends before.
