@@ -300,3 +300,19 @@ fn the_gateways_own_frames_are_legal() {
     let bytes = message::close(Some(4401), "token_expired", Masking::None);
     assert_eq!(bytes, frame(0x88, b"\x11\x31token_expired", None));
 }
+
+#[test]
+fn a_large_frame_that_its_end_makes_illegal_still_stands_open() {
+    let mut payload = vec![b'a'; 5000];
+    payload[4999] = 0xc3;
+    let bytes = frame(0x81, &payload, None);
+    let (begin, end) = bytes.split_at(4500);
+    let mut inspector = FrameInspector::new(Side::Upstream, LIMITS);
+    assert!(matches!(inspector.inspect(begin), Ok(Step::Part { len: 4500, .. })));
+    assert_eq!(inspector.inspect(end), Err(Violation::Utf8));
+    assert!(inspector.is_within_frame());
+    // When nothing of it has passed, there is nothing to stand open.
+    let mut inspector = FrameInspector::new(Side::Upstream, LIMITS);
+    assert_eq!(inspector.inspect(&bytes), Err(Violation::Utf8));
+    assert!(!inspector.is_within_frame());
+}
