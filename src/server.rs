@@ -74,13 +74,38 @@ pub fn load(config: Config) -> Result<Loaded, Vec<Problem>> {
     }
 }
 
+/// Sockets that listen already.
+#[derive(Debug, Default)]
+pub struct Held(pub Vec<std::net::TcpListener>);
+
+impl Held {
+    /// The socket bound to `address`, if there is one.
+    pub(crate) fn take(&mut self, address: SocketAddr) -> Option<std::net::TcpListener> {
+        let is_it = |socket: &std::net::TcpListener| {
+            socket.local_addr().is_ok_and(|bound| bound == address)
+        };
+        let at = self.0.iter().position(is_it)?;
+        Some(self.0.swap_remove(at))
+    }
+
+    pub(crate) fn into_async(socket: std::net::TcpListener) -> io::Result<TcpListener> {
+        socket.set_nonblocking(true)?;
+        TcpListener::from_std(socket)
+    }
+}
+
 impl Server {
-    /// Reads what the configuration names and opens the sockets.
-    pub async fn bind(config: Config) -> Result<Self, StartError> {
+    /// Reads what the configuration names and opens the sockets, but for those that are `held`
+    /// already: a listener takes the one that is bound to its address.
+    pub async fn bind(config: Config, mut held: Held) -> Result<Self, StartError> {
         let Loaded { gateway, listeners, warnings } = load(config).map_err(StartError::Config)?;
         let mut bound = Vec::new();
         for listener in listeners {
-            let socket = listener.bind().map_err(|source| StartError::Listen {
+            let socket = match held.take(listener.config.bind) {
+                Some(socket) => Held::into_async(socket),
+                None => listener.bind(),
+            };
+            let socket = socket.map_err(|source| StartError::Listen {
                 address: listener.label.to_string(),
                 source,
             })?;
@@ -88,7 +113,7 @@ impl Server {
         }
         let admin = match &gateway.config().admin {
             None => None,
-            Some(admin) => Some(AdminListener::bind(admin, &gateway).await?),
+            Some(admin) => Some(AdminListener::bind(admin, &gateway, &mut held).await?),
         };
         Ok(Self { gateway, listeners: bound, admin, warnings })
     }

@@ -7,7 +7,11 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 install=yes
-[ "${1:-}" = --offline ] && install=no
+case "${1:-}" in
+    "") ;;
+    --offline) install=no ;;
+    *) echo "usage: tests/run.sh [--offline]" >&2; exit 64 ;;
+esac
 
 step() { printf '\n== %s\n' "$*"; }
 sudo=()
@@ -17,7 +21,10 @@ missing=()
 command -v cc >/dev/null || missing+=(build-essential)
 command -v node >/dev/null || missing+=(nodejs)
 command -v npm >/dev/null || missing+=(npm)
-[ -x /usr/bin/chromium ] || missing+=(chromium)
+[ -x "${CHROMIUM:-/usr/bin/chromium}" ] || missing+=(chromium)
+# For certs/make-dev.sh, and to send signals with.
+command -v openssl >/dev/null || missing+=(openssl)
+[ -x /usr/bin/kill ] || [ -x /bin/kill ] || missing+=(procps)
 if [ $install = yes ] && [ ${#missing[@]} -gt 0 ]; then
     step "install ${missing[*]}"
     "${sudo[@]}" apt-get update -q
@@ -45,6 +52,7 @@ cargo build --locked
 if [ $install = yes ]; then
     (cd tests/browser && npm ci --no-audit --no-fund)
 fi
-(cd tests/browser && node run.mjs "$PWD/../../target/debug/framegate")
+binary="$(realpath "${CARGO_TARGET_DIR:-target}")/debug/framegate"
+(cd tests/browser && node run.mjs "$binary")
 
 step "all passed"

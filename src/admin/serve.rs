@@ -2,8 +2,10 @@
 
 use std::convert::Infallible;
 use std::fmt;
+use std::fs::Permissions;
 use std::io;
 use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,7 +25,7 @@ use super::guards::Guards;
 use super::{AdminState, Unready, answer};
 use crate::config::{Admin, AdminBind, Locations, Problem};
 use crate::gateway::Gateway;
-use crate::server::StartError;
+use crate::server::{Held, StartError};
 use crate::telemetry::metrics::Scrape;
 
 /// The admin listener, bound.
@@ -71,15 +73,23 @@ pub fn guards(admin: &Admin, locations: &Locations) -> Result<Guards, Problem> {
 }
 
 impl AdminListener {
-    /// Opens the socket.
-    pub async fn bind(admin: &Admin, gateway: &Gateway) -> Result<Self, StartError> {
+    /// Opens the socket, unless it is held already.
+    pub async fn bind(
+        admin: &Admin,
+        gateway: &Gateway,
+        held: &mut Held,
+    ) -> Result<Self, StartError> {
         let guards = guards(admin, &gateway.config().locations)
             .map_err(|problem| StartError::Config(vec![problem]))?;
         let failed = |address: String| move |source| StartError::Listen { address, source };
         let socket = match &admin.bind {
-            AdminBind::Tcp(address) => Socket::Tcp(
-                TcpListener::bind(address).await.map_err(failed(format!("{address} (admin)")))?,
-            ),
+            AdminBind::Tcp(address) => {
+                let socket = match held.take(*address) {
+                    Some(socket) => Held::into_async(socket),
+                    None => TcpListener::bind(address).await,
+                };
+                Socket::Tcp(socket.map_err(failed(format!("{address} (admin)")))?)
+            }
             AdminBind::Unix(path) => {
                 let address = format!("unix:{} (admin)", path.display());
                 bind_unix(path.clone()).await.map_err(failed(address))?
@@ -128,6 +138,8 @@ async fn bind_unix(path: PathBuf) -> io::Result<Socket> {
         }
         bound => bound?,
     };
+    // Whoever may write to it may ask anything: not left to whatever umask the process began with.
+    std::fs::set_permissions(&path, Permissions::from_mode(OWNER_AND_GROUP))?;
     Ok(Socket::Unix(listener, SocketFile(path)))
 }
 
@@ -167,5 +179,6 @@ impl AdminState for Gateway {
     }
 }
 
+const OWNER_AND_GROUP: u32 = 0o660;
 const PAUSE: Duration = Duration::from_millis(100);
 const HEAD_TIMEOUT: Duration = Duration::from_secs(30);

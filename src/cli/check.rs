@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::Exit;
 use crate::config::{Config, Problem};
 use crate::server;
-use crate::telemetry::escape::escape;
+use crate::telemetry::escape::printable;
 use crate::upstream::connect::connect;
 
 /// `framegate check`'s arguments.
@@ -37,7 +37,7 @@ pub(super) fn read(file: &Path) -> Result<Config, Vec<Problem>> {
 pub(super) fn print(kind: &str, file: &Path, problems: &[Problem]) {
     for problem in problems {
         let text = problem.to_string();
-        eprintln!("{kind}: {}: {}", escape(&file.display().to_string()), escape(&text));
+        eprintln!("{kind}: {}: {}", printable(&file.display().to_string()), printable(&text));
     }
 }
 

@@ -11,7 +11,7 @@ use tokio_util::task::TaskTracker;
 use super::demo::{self, DemoArgs};
 use super::{Exit, check};
 use crate::config::{Config, LogLevel};
-use crate::server::{Server, StartError};
+use crate::server::{Held, Server, StartError};
 use crate::telemetry::logging;
 
 /// Runs the gateway until SIGTERM or SIGINT and through its drain.
@@ -36,7 +36,7 @@ async fn serve(file: &Path, config: Config) -> Exit {
         Err(error) => return failed(&error),
     };
     let facts = check::descriptors(&config);
-    let server = match Server::bind(config).await {
+    let server = match Server::bind(config, Held::default()).await {
         Ok(server) => server,
         Err(error) => return not_started(file, &error),
     };
@@ -60,7 +60,7 @@ async fn serve_demo(args: &DemoArgs) -> Exit {
     };
     // Backend and page outlive the gateway's drain: clients are to see 1012, not a lost backend.
     let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
-    let demo = match demo::start(args, &tasks, stop.clone()).await {
+    let mut demo = match demo::start(args, &tasks, stop.clone()).await {
         Ok(demo) => demo,
         Err(error) => return failed(&error),
     };
@@ -81,7 +81,7 @@ async fn serve_demo(args: &DemoArgs) -> Exit {
         Ok(guard) => guard,
         Err(error) => return failed(&error),
     };
-    let server = match Server::bind(config).await {
+    let server = match Server::bind(config, demo.sockets()).await {
         Ok(server) => server,
         Err(error) => return not_started(&file, &error),
     };

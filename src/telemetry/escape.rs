@@ -19,6 +19,23 @@ pub fn escape(text: &str) -> Cow<'_, str> {
     Cow::Owned(escaped)
 }
 
+/// `text` with only what could deceive a reader written as escapes: for a sentence of its own, which
+/// nothing delimits, so that quotes in it may stay as they are.
+pub fn printable(text: &str) -> Cow<'_, str> {
+    if !text.chars().any(is_dangerous) {
+        return Cow::Borrowed(text);
+    }
+    let mut printable = String::with_capacity(text.len() + 8);
+    for character in text.chars() {
+        if is_dangerous(character) {
+            push(&mut printable, character);
+        } else {
+            printable.push(character);
+        }
+    }
+    Cow::Owned(printable)
+}
+
 /// `text` as a value of a `key=value` line: escaped, and in quotes where a reader could not tell
 /// where it ends (blanks, quotes, `=`, empty).
 pub fn quote(text: &str) -> Cow<'_, str> {
@@ -91,6 +108,17 @@ mod tests {
     }
 
     #[test]
+    fn a_sentence_keeps_its_quotes() {
+        let table = [
+            ("no \"a\\b\" here", "no \"a\\b\" here"),
+            ("a \"b\"\n\u{1b}[31m\u{202e}", "a \"b\"\\n\\u{1b}[31m\\u{202e}"),
+        ];
+        for (text, expected) in table {
+            assert_eq!(printable(text), expected, "{text:?}");
+        }
+    }
+
+    #[test]
     fn harmless_text_is_not_copied() {
         assert!(matches!(escape("/api/chats"), Cow::Borrowed(_)));
         assert!(matches!(quote("/api/chats"), Cow::Borrowed(_)));
@@ -115,8 +143,8 @@ mod tests {
     proptest! {
         #[test]
         fn nothing_dangerous_is_left(text in any::<String>()) {
-            let escaped = escape(&text).into_owned();
-            prop_assert!(!escaped.chars().any(is_dangerous));
+            let (escaped, printable) = (escape(&text).into_owned(), printable(&text).into_owned());
+            prop_assert!(!escaped.chars().chain(printable.chars()).any(is_dangerous));
         }
 
         #[test]

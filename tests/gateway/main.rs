@@ -8,13 +8,19 @@
     reason = "the harness offers more than each test uses"
 )]
 
+mod admin;
+mod cli;
 mod endings;
 mod frames;
 mod handshake;
 mod lifecycle;
 mod limits;
+mod listeners;
+mod places;
+mod proxies;
 mod refusals;
 mod smoke;
 mod support;
+mod tls;
 mod tokens;
 mod upstream;

@@ -25,6 +25,8 @@ use backend::Backend;
 use material::{DemoMaterial, MaterialError};
 use text::Addresses;
 
+use crate::server::Held;
+
 /// `framegate demo`'s arguments.
 #[derive(Debug, Clone, Default, clap::Args)]
 pub struct DemoArgs {
@@ -37,7 +39,7 @@ pub struct DemoArgs {
     /// Port of the chat page (0: any) [default: 8000, or any if that is taken]
     #[arg(long, value_name = "PORT")]
     pub page_port: Option<u16>,
-    /// Port of metrics and dashboard (0: any) [default: 9901, or any if that is taken]
+    /// Port of metrics and health (0: any) [default: 9901, or any if that is taken]
     #[arg(long, value_name = "PORT")]
     pub admin_port: Option<u16>,
     /// Put configuration, keys and tokens here and leave them there [default: a temporary folder]
@@ -48,10 +50,12 @@ pub struct DemoArgs {
     pub json: bool,
 }
 
-/// A demo whose backend and page run; its gateway is the caller's to start, with [`Demo::config`].
+/// A demo whose backend and page run; its gateway is the caller's to start, with [`Demo::config`]
+/// and [`Demo::sockets`].
 /// Dropping it removes a temporary folder.
 #[derive(Debug)]
 pub struct Demo {
+    sockets: Vec<TcpListener>,
     addresses: Addresses,
     material: DemoMaterial,
     notes: Vec<String>,
@@ -86,8 +90,6 @@ pub enum DemoError {
 
 /// Prepares everything and starts backend and page, until `shutdown`, with all tasks on `tracker`.
 ///
-/// The gateway's three ports were free a moment ago and are not held: start it next.
-///
 /// # Errors
 /// When a port asked for is taken, or the folder or a file in it cannot be made.
 pub async fn start(
@@ -108,14 +110,18 @@ pub async fn start(
     material::write(&folder.path, material::CONFIG, &text::config_text(&addresses))?;
 
     let page = page::Page { facts: text::facts(&addresses, &material), backend };
-    let listener = reserved.page.set_nonblocking(true).map(|()| reserved.page);
-    let listener = listener.and_then(tokio::net::TcpListener::from_std);
-    let listener = listener.map_err(failed("chat page"))?;
+    let Reserved { tls, plain, page: listener, admin } = reserved;
+    let listener = Held::into_async(listener).map_err(failed("chat page"))?;
     tracker.spawn(page::serve(listener, page, tracker.clone(), shutdown));
-    Ok(Demo { addresses, material, notes, folder })
+    Ok(Demo { sockets: vec![tls, plain, admin], addresses, material, notes, folder })
 }
 
 impl Demo {
+    /// The gateway's sockets, once: they were bound first, so that nobody could take their ports.
+    pub fn sockets(&mut self) -> Held {
+        Held(std::mem::take(&mut self.sockets))
+    }
+
     /// The gateway's configuration file.
     pub fn config(&self) -> PathBuf {
         self.folder.path.join(material::CONFIG)
@@ -127,7 +133,9 @@ impl Demo {
         if args.json {
             return format!("{}\n", text::facts(&self.addresses, &self.material));
         }
-        text::banner(&self.addresses, &self.material, &self.notes)
+        // So that what is printed can be run as it stands, from wherever the reader is.
+        let program = std::env::args_os().next().map_or_else(|| "framegate".into(), PathBuf::from);
+        text::banner(&self.addresses, &self.material, &program, &self.notes)
     }
 }
 
@@ -164,7 +172,7 @@ fn temporary_path() -> PathBuf {
     std::env::temp_dir().join(format!("framegate-demo-{:016x}", fastrand::u64(..)))
 }
 
-/// The four ports, held until all are chosen so that none is chosen twice.
+/// The sockets of the four ports, bound from the start so that none is taken by anybody else.
 struct Reserved {
     tls: TcpListener,
     plain: TcpListener,
@@ -178,7 +186,7 @@ impl Reserved {
             tls: reserve("TLS listener", args.port, 8443, notes)?,
             plain: reserve("plain listener", args.plain_port, 8080, notes)?,
             page: reserve("chat page", args.page_port, 8000, notes)?,
-            admin: reserve("metrics and dashboard", args.admin_port, 9901, notes)?,
+            admin: reserve("admin listener", args.admin_port, 9901, notes)?,
         })
     }
 

@@ -7,8 +7,8 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use super::material::{
-    AUDIENCE, AUTHORITY, BOB_TOKEN, CERTIFICATE, CERTIFICATE_KEY, CONFIG, DemoMaterial, ISSUER,
-    SIGNING_KEY, VERIFYING_KEY,
+    AUDIENCE, AUTHORITY, CERTIFICATE, CERTIFICATE_KEY, CONFIG, DemoMaterial, ISSUER, SIGNING_KEY,
+    VERIFYING_KEY,
 };
 
 /// Where everything of the demo listens; all of it on loopback.
@@ -41,7 +41,7 @@ certificates = [{{ chain = "{CERTIFICATE}", key = "{CERTIFICATE_KEY}" }}]
 [[listener]]                           # ws://, for trying things on this machine only
 bind = "{plain}"
 
-[admin]                                # /metrics, /readyz, the dashboard
+[admin]                                # /metrics, /healthz, /readyz
 bind = "{admin}"
 
 [verifiers.demo]                       # who may connect: a token signed with {SIGNING_KEY}
@@ -99,8 +99,14 @@ pub fn facts(addresses: &Addresses, material: &DemoMaterial) -> Value {
     })
 }
 
-/// What a person reads first: where to click, what to try. `notes` are said up front.
-pub fn banner(addresses: &Addresses, material: &DemoMaterial, notes: &[String]) -> String {
+/// What a person reads first: where to click, what to try. `notes` are said up front; `program` is
+/// how the reader called this one.
+pub fn banner(
+    addresses: &Addresses,
+    material: &DemoMaterial,
+    program: &Path,
+    notes: &[String],
+) -> String {
     let mut text = String::from(
         "framegate demo: a gateway, a chat backend behind it, and a page to try both.\n\
          All of it listens on this machine only and ends with Ctrl-C.\n",
@@ -109,7 +115,8 @@ pub fn banner(addresses: &Addresses, material: &DemoMaterial, notes: &[String]) 
         let _ = writeln!(text, "  note: {note}");
     }
     text.push_str(&places(addresses, material));
-    text.push_str(&tries(addresses, material));
+    text.push_str(&tries(addresses, material, program));
+    text.push_str("\nThe gateway's log follows: a line for each connection when it is over.\n\n");
     text
 }
 
@@ -126,7 +133,6 @@ Open these two in a browser and talk:
 Addresses
   plain      ws://{plain}/chat/lobby/ws
   TLS        wss://{tls}/chat/lobby/ws
-  dashboard  http://{admin}/
   metrics    http://{admin}/metrics
   files      {dir}
              ({CONFIG} is the gateway's whole configuration; {AUTHORITY} is who signed its certificate)
@@ -139,10 +145,10 @@ Tokens (ES256, good for 12 hours; a page sends them as a subprotocol, a program 
     )
 }
 
-fn tries(addresses: &Addresses, material: &DemoMaterial) -> String {
+fn tries(addresses: &Addresses, material: &DemoMaterial, program: &Path) -> String {
     let Addresses { tls, plain, page, .. } = addresses;
     let file = |name: &str| shell_word(&material.dir.join(name));
-    let (ca, bob, key) = (file(AUTHORITY), file(BOB_TOKEN), file(SIGNING_KEY));
+    let (ca, key, program) = (file(AUTHORITY), file(SIGNING_KEY), shell_word(program));
     format!(
         "
 Try next
@@ -157,12 +163,11 @@ Try next
   3. Kill the backend. Everybody gets 1011 (the gateway is well, the backend is gone), new tabs 1014:
        curl -X POST -H 'X-Framegate: 1' http://{page}/backend/stop
        curl -X POST -H 'X-Framegate: 1' http://{page}/backend/start
-  4. Look at a connection step by step, over TLS:
-       framegate doctor wss://{tls}/chat/lobby/ws \\
-            --ca {ca} --token-file {bob}
-  5. Be somebody else:
-       framegate token --key {key} --algorithm ES256 --user carol \\
-            --claim iss={ISSUER} --claim aud={AUDIENCE} --claim token_use=access
+  4. TLS. A program trusts the demo's authority; in a browser open this address and accept it:
+       curl --cacert {ca} https://{tls}/.framegate/health
+  5. Be somebody else. This prints carol's token, to be put in the place of `wrong` above:
+       {program} token --key {key} --algorithm ES256 --user carol \\
+            --issuer {ISSUER} --audience {AUDIENCE} --claim token_use=access
 "
     )
 }
@@ -226,7 +231,8 @@ mod tests {
 
     #[test]
     fn the_banner_names_every_url_token_and_note() {
-        let text = banner(&addresses(), &material("/tmp/demo"), &["port 8080 is taken".to_owned()]);
+        let notes = ["port 8080 is taken".to_owned()];
+        let text = banner(&addresses(), &material("/tmp/demo"), Path::new("./framegate"), &notes);
         for part in [
             "http://127.0.0.1:8000/?user=alice&room=lobby&auto=1",
             "http://127.0.0.1:8000/?user=bob&room=lobby&auto=1",
@@ -240,7 +246,8 @@ mod tests {
             "4409",
             "1011",
             "curl -X POST -H 'X-Framegate: 1' http://127.0.0.1:8000/backend/stop",
-            "--ca /tmp/demo/ca.pem --token-file /tmp/demo/bob.jwt\n",
+            "curl --cacert /tmp/demo/ca.pem https://127.0.0.1:8443/.framegate/health\n",
+            "./framegate token --key /tmp/demo/jwt-key.pem ",
         ] {
             assert!(text.contains(part), "{part} is not in\n{text}");
         }
@@ -249,8 +256,9 @@ mod tests {
 
     #[test]
     fn a_folder_with_odd_characters_is_quoted_in_commands() {
-        let text = banner(&addresses(), &material("/tmp/it's here"), &[]);
-        assert!(text.contains(r"--ca '/tmp/it'\''s here/ca.pem'"), "{text}");
+        let text = banner(&addresses(), &material("/tmp/it's here"), Path::new("a b"), &[]);
+        assert!(text.contains(r"--cacert '/tmp/it'\''s here/ca.pem'"), "{text}");
+        assert!(text.contains("'a b' token"), "{text}");
     }
 
     #[test]

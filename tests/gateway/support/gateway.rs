@@ -19,6 +19,7 @@ use super::{Client, Setup, within};
 pub struct Gateway {
     /// Public listeners in the order of the configuration.
     pub addresses: Vec<SocketAddr>,
+    /// The admin listener; without meaning if that is a unix socket.
     pub admin: SocketAddr,
     pub folder: TempDir,
     child: Child,
@@ -69,7 +70,9 @@ impl Gateway {
         let (admin, public): (Vec<_>, Vec<_>) =
             listening.iter().partition(|line| line["listener"] == "admin");
         gateway.addresses = public.into_iter().map(address).collect();
-        gateway.admin = address(admin[0]);
+        if admin[0]["address"].as_str().is_some_and(|address| !address.starts_with("unix:")) {
+            gateway.admin = address(admin[0]);
+        }
         gateway
     }
 
@@ -114,6 +117,16 @@ impl Gateway {
         let is_it = |line: &Value| line["type"] == "access" && line["id"] == id;
         self.wait_for_log(&format!("the access line of {id}"), |lines| lines.iter().any(is_it))
             .await;
+        self.log().into_iter().find(is_it).unwrap()
+    }
+
+    /// The first access-log line of a connection that never came to a request, for this reason
+    /// (the beginning of its `detail`).
+    pub async fn no_request_line(&mut self, reason: &str) -> Value {
+        let is_it = |line: &Value| {
+            line["outcome"] == "no_request" && line["detail"].as_str().unwrap().starts_with(reason)
+        };
+        self.wait_for_log(reason, |lines| lines.iter().any(is_it)).await;
         self.log().into_iter().find(is_it).unwrap()
     }
 

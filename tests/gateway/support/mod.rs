@@ -12,6 +12,7 @@ pub mod gateway;
 pub mod pair;
 pub mod refusal;
 pub mod setup;
+pub mod tls;
 pub mod tokens;
 pub mod wire;
 
@@ -21,6 +22,7 @@ pub use gateway::Gateway;
 pub use pair::{Ended, Pair, Side};
 pub use refusal::Refusal;
 pub use setup::Setup;
+pub use tls::{Authority, TlsClient};
 pub use wire::{End, Frame, Wire};
 
 /// Longer than anything takes on a busy machine; reached only by a failing test.

@@ -9,7 +9,11 @@ pub struct Setup {
     pub listener: String,
     /// Further listeners and their tables.
     pub more_listeners: String,
-    /// Lines of `[verifiers.users]`.
+    /// Lines of `[admin]`.
+    pub admin: String,
+    /// `keys` of the verifier.
+    pub keys: String,
+    /// Further lines of `[verifiers.users]`.
     pub verifier: String,
     /// Lines of `[upstreams.chat]` besides the endpoints.
     pub upstream: String,
@@ -41,6 +45,8 @@ impl Setup {
         Self {
             listener: "bind = \"127.0.0.1:0\"\n".to_owned(),
             more_listeners: String::new(),
+            admin: "bind = \"127.0.0.1:0\"\n".to_owned(),
+            keys: "[{ algorithm = \"HS256\", file = \"secret\" }]".to_owned(),
             verifier: "issuers = [\"https://id.example.com\"]\naudiences = [\"chat\"]\n\
                        required_claims = { token_use = \"access\" }\n"
                 .to_owned(),
@@ -145,6 +151,8 @@ impl Setup {
         let Self {
             listener,
             more_listeners,
+            admin,
+            keys,
             verifier,
             upstream,
             endpoints,
@@ -156,8 +164,8 @@ impl Setup {
         let Self { limits, timeouts, keepalive, drain, close_codes, more, log_level, .. } = self;
         format!(
             "[[listener]]\n{listener}\n{more_listeners}\n\
-             [admin]\nbind = \"127.0.0.1:0\"\n\n\
-             [verifiers.users]\nkeys = [{{ algorithm = \"HS256\", file = \"secret\" }}]\n{verifier}\n\
+             [admin]\n{admin}\n\
+             [verifiers.users]\nkeys = {keys}\n{verifier}\n\
              [upstreams.chat]\nendpoints = {endpoints:?}\n{upstream}\n\
              [[route]]\npath = \"{path}\"\nupstream = \"chat\"\n{route}\n{more_routes}\n\
              [limits]\n{limits}\n[timeouts]\n{timeouts}\n[keepalive]\n{keepalive}\n[drain]\n{drain}\n\

@@ -3,6 +3,7 @@
 use std::io::ErrorKind;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
@@ -178,6 +179,33 @@ impl Wire {
             .await
             .expect("FIN, not RST");
         String::from_utf8(std::mem::take(&mut self.buffer)).unwrap()
+    }
+
+    /// Sends a byte every `pause`, round and round, until the peer has ended the connection;
+    /// returns what the peer said. No bytes: waits for the end.
+    pub async fn drip_until_end(&mut self, bytes: &[u8], pause: Duration) -> Vec<u8> {
+        let (mut from, mut to) = tokio::io::split(&mut self.stream);
+        let mut answer = Vec::new();
+        let drip = async {
+            let mut ticks = tokio::time::interval(pause);
+            for byte in bytes.iter().cycle() {
+                ticks.tick().await;
+                if to.write_all(&[*byte]).await.is_err() {
+                    break;
+                }
+            }
+        };
+        // A reset is an end too.
+        let ended = async { drop(from.read_to_end(&mut answer).await) };
+        within("the end of a dripping connection", async {
+            tokio::pin!(ended);
+            tokio::select! {
+                () = &mut ended => {}
+                () = drip => ended.await,
+            }
+        })
+        .await;
+        answer
     }
 
     /// Reads to the end of the stream and says which it was; what came before stays in the buffer.
