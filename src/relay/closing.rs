@@ -27,9 +27,9 @@ use crate::ws::violation::Side;
 /// How an end went.
 #[derive(Debug)]
 pub(super) struct Report {
-    /// Close exchanged with the client.
+    /// What the client was told by Close, or what it had said if it left before it could be told.
     pub(super) client: CloseStatus,
-    /// Close exchanged with the upstream.
+    /// The same of the upstream.
     pub(super) upstream: CloseStatus,
     /// A side was left with an unfinished frame.
     pub(super) cut_frame: bool,
@@ -101,10 +101,16 @@ pub(super) async fn conclude(
     let client_bye = farewell(Side::Client, settlement.client, to_client, said.0);
     let upstream_bye = farewell(Side::Upstream, settlement.upstream, to_upstream, said.1);
     let cut_frame = [&client_bye, &upstream_bye].iter().any(|bye| bye.manner == Manner::Cut);
-    let (client, upstream) = tokio::join!(
+    let (mut client, mut upstream) = tokio::join!(
         end(client, Side::Client, client_bye, patience),
         end(upstream, Side::Upstream, upstream_bye, patience)
     );
+    // Who began the closing and left before it could be answered has closed all the same.
+    match ending {
+        Ending::ClientClosed(status) if client == CloseStatus::None => client = *status,
+        Ending::UpstreamClosed(status) if upstream == CloseStatus::None => upstream = *status,
+        _ => {}
+    }
     Report { client, upstream, cut_frame, reply_missing }
 }
 
