@@ -3,12 +3,13 @@
 use crate::support::wire::{BINARY, CLOSE, PING, PONG, TEXT, close_payload, encode};
 use crate::support::{Backend, Ended, Gateway, Pair, Setup, Side};
 
-/// An open route without a message rate, whose closing does not wait long.
+/// An open route without a message rate and without pings of the gateway, whose closing does not wait
+/// long.
 fn open(backend: &Backend) -> Setup {
-    Setup::open(&backend.url()).timeouts("close = \"300ms\"").limits(
-        "handshakes_per_address = { rate = \"0/s\" }\n\
-         messages = { rate = \"0/s\" }",
-    )
+    Setup::open(&backend.url())
+        .timeouts("close = \"300ms\"")
+        .keepalive("client_ping = \"0\"\nupstream_ping = \"0\"")
+        .limits("handshakes_per_address = { rate = \"0/s\" }\nmessages = { rate = \"0/s\" }")
 }
 
 /// Frames of one side, legal or not.
