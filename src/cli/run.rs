@@ -2,8 +2,10 @@
 
 use std::future::Future;
 use std::io::Write;
+use std::num::NonZero;
 use std::path::Path;
 
+use tokio::runtime::Builder;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -137,7 +139,12 @@ impl Signals {
 }
 
 fn block_on(work: impl Future<Output = Exit>) -> Exit {
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+    // On a single core, handing tasks between threads is only a cost.
+    let mut builder = match std::thread::available_parallelism().map(NonZero::get) {
+        Ok(1) => Builder::new_current_thread(),
+        _ => Builder::new_multi_thread(),
+    };
+    let runtime = match builder.enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return failed(&error),
     };

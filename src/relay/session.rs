@@ -30,6 +30,8 @@ pub(super) struct Relay {
     upstream_alive: Keepalive,
     last_data: Instant,
     timer: Pin<Box<Sleep>>,
+    /// When the timers are looked at next, unless something holds a side up before.
+    next_look: Instant,
     handle: Arc<SessionHandle>,
     pub(super) probes: Probes,
     /// Payload of our own Pings, so that their Pongs are known.
@@ -87,6 +89,7 @@ impl Relay {
             ),
             last_data: now,
             timer: Box::pin(tokio::time::sleep_until((now + FAR).into())),
+            next_look: now,
             handle,
             probes: Probes::default(),
             marker: random_bytes(),
@@ -118,7 +121,18 @@ impl Relay {
             return Poll::Ready(ending);
         }
         self.account();
+        // A message that passes puts deadlines off, never forward: they need not be looked at for it.
+        if now < self.next_look && !self.is_held_up() {
+            return Poll::Pending;
+        }
         self.poll_timers(cx, now)
+    }
+
+    /// Whether a side makes us wait, which has deadlines of its own.
+    fn is_held_up(&self) -> bool {
+        self.to_upstream.stalled_since().is_some()
+            || self.to_client.stalled_since().is_some()
+            || self.to_upstream.paused_until().is_some()
     }
 
     /// Moves both directions. When a sink is found gone, what it may still have said is read first:
@@ -206,6 +220,7 @@ impl Relay {
     /// Another connection of the user wants this one's place if its client is dead.
     fn ask_client(&mut self, probe: Arc<Probe>, now: Instant) {
         self.probes.0.push(probe);
+        self.next_look = now;
         // A Ping that is out already answers for this question too. Within a frame none can go out,
         // but a client that is just being written to is alive enough.
         if !self.client_alive.is_asked() && !self.ping(Side::Client, now) {
@@ -254,6 +269,7 @@ impl Relay {
         if next < set_for || set_for <= now {
             self.timer.as_mut().reset(next.into());
         }
+        self.next_look = self.timer.deadline().into_std();
         if self.timer.as_mut().poll(cx).is_ready() {
             cx.waker().wake_by_ref();
         }
