@@ -406,10 +406,12 @@ async fn the_configurations_that_are_shown_are_good() {
     }
 }
 
-/// A demo on free ports: the process, what it printed, and the rest of its output.
-async fn demo() -> (Child, String, BufReader<ChildStdout>) {
+/// A demo on free ports, with its folder in this one: the process, what it printed, and the rest of
+/// its output.
+async fn demo(temporary: &TempDir) -> (Child, String, BufReader<ChildStdout>) {
     let mut command = Command::new(env!("CARGO_BIN_EXE_framegate"));
     command.args(["demo", "--port=0", "--plain-port=0", "--page-port=0", "--admin-port=0"]);
+    command.env("TMPDIR", temporary.path());
     let mut child = command.stdout(Stdio::piped()).kill_on_drop(true).spawn().unwrap();
     let mut output = BufReader::new(child.stdout.take().unwrap());
     let mut text = String::new();
@@ -436,7 +438,8 @@ fn parts(url: &str) -> (SocketAddr, String) {
 
 #[tokio::test]
 async fn what_the_demo_prints_is_true() {
-    let (mut child, greeting, _output) = demo().await;
+    let temporary = tempfile::tempdir().unwrap();
+    let (mut child, greeting, _output) = demo(&temporary).await;
     let [alice_page, alice] = told(&greeting, "alice")[..] else { panic!("{greeting}") };
     let [bob_page, bob] = told(&greeting, "bob")[..] else { panic!("{greeting}") };
     for url in [alice_page, bob_page, told(&greeting, "metrics")[0]] {
@@ -465,5 +468,6 @@ async fn what_the_demo_prints_is_true() {
     let pid = child.id().unwrap().to_string();
     assert!(std::process::Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
     assert!(within("the end of the demo", child.wait()).await.unwrap().success());
-    assert!(!folder.exists(), "a temporary folder is removed");
+    let left = std::fs::read_dir(temporary.path()).unwrap().count();
+    assert_eq!(left, 0, "its folder is removed");
 }

@@ -171,7 +171,9 @@ async fn behind_the_proxy_header_comes_tls() {
     let mut client = answered(wire).await.wire;
     client.send_text("through both").await;
     upstream.expect_text("through both").await;
-    drop((client, upstream));
+    drop(client);
+    assert_eq!(upstream.expect_close().await.0, Some(1001));
+    drop(upstream);
     let line = gateway.access_line("client_lost").await;
     assert_eq!(line["client"], "203.0.113.7:4711");
     assert!(line["tls_ms"].as_f64().is_some_and(|spent| spent > 0.0), "{line:#}");
