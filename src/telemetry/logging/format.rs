@@ -1,7 +1,7 @@
 //! How a diagnostic line looks, as text and as JSON. Knows tracing's types, does no I/O.
 //!
-//! Text: `2026-11-21T07:41:02.123Z WARN  framegate::…: sentence key=value`; every value and sentence is
-//! escaped, wherever it came from. JSON: one object with `time`, `level`, `type` = `log`, `target`,
+//! Text: `2026-11-21T07:41:02.123Z WARN  sentence key=value`, before the sentence the name of the library
+//! if it is not ours; every value and sentence is escaped, wherever it came from. JSON: one object with `time`, `level`, `type` = `log`, `target`,
 //! `message`, the event's fields, and `spans` where there are any.
 
 use std::fmt::{self, Debug, Write};
@@ -82,7 +82,12 @@ impl Lines {
             Colour::None => ("", ""),
         };
         write!(writer, "{} {on}{level:<5}{off} ", time(Timestamp::now()))?;
-        write!(writer, "{}: {}", event.metadata().target(), escape(&fields.message))?;
+        // Where in our own code an event stands says nothing to an operator; a library's name does.
+        let target = event.metadata().target();
+        if !target.starts_with(env!("CARGO_CRATE_NAME")) {
+            write!(writer, "{target}: ")?;
+        }
+        write!(writer, "{}", escape(&fields.message))?;
         write!(writer, "{}", AsText(&fields.values))?;
         for (_, fields) in spans {
             write!(writer, "{fields}")?;

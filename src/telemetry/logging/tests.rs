@@ -53,21 +53,13 @@ fn text_lines_are_escaped_whoever_wrote_the_value() {
     let lines = logged(&text(LogLevel::Info), Colour::None, || {
         tracing::warn!(path = "/a\nb", error = %"no\u{202e}pe", count = 3, "it went \u{1b}[31mwrong");
     });
-    assert_eq!(
-        lines,
-        [
-            r#"WARN  framegate::telemetry::logging::tests: it went \u{1b}[31mwrong path="/a\nb" error=no\u{202e}pe count=3"#
-        ]
-    );
+    assert_eq!(lines, [r#"WARN  it went \u{1b}[31mwrong path="/a\nb" error=no\u{202e}pe count=3"#]);
 }
 
 #[test]
 fn only_a_terminal_gets_colours() {
     let say = || tracing::error!("x");
-    assert_eq!(
-        logged(&text(LogLevel::Info), Colour::Ansi, say),
-        ["\u{1b}[31mERROR\u{1b}[0m framegate::telemetry::logging::tests: x"]
-    );
+    assert_eq!(logged(&text(LogLevel::Info), Colour::Ansi, say), ["\u{1b}[31mERROR\u{1b}[0m x"]);
 }
 
 #[test]
@@ -112,7 +104,7 @@ fn the_level_is_the_gateways_and_libraries_only_warn() {
     };
     assert_eq!(
         logged(&text(LogLevel::Trace), Colour::None, say),
-        ["TRACE framegate::relay: own", "WARN  rustls: library"]
+        ["TRACE own", "WARN  rustls: library"]
     );
     assert!(logged(&text(LogLevel::Error), Colour::None, say).is_empty());
 }
