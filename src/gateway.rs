@@ -132,18 +132,16 @@ impl Gateway {
     pub(crate) async fn handle(
         &self,
         head: Parts,
-        from: Caller<'_>,
+        mut from: Caller<'_>,
         record: &mut SessionRecord,
     ) -> Result<Accepted, Refusal> {
         let began = Instant::now();
         let request = UpgradeRequest::parse(&head.method, &head.uri, head.version, head.headers)
             .map_err(|bad| Refusal::by_http(bad.into()))?;
         self.note_request(&request, record);
-        let Caller { listener, peer, places, refusal, route } = from;
-        let from = Caller { listener, peer, places, refusal, route: &mut *route };
-        let decided = self.decide(&request, began, from, record).await;
+        let decided = self.decide(&request, began, &mut from, record).await;
         decided.map_err(|rejection| {
-            let by_close = self.tell_by_close(&rejection, &request, *route, record.id);
+            let by_close = self.tell_by_close(&rejection, &request, *from.route, record.id);
             Refusal { rejection, by_close }
         })
     }
@@ -153,7 +151,7 @@ impl Gateway {
         &self,
         request: &UpgradeRequest,
         began: Instant,
-        from: Caller<'_>,
+        from: &mut Caller<'_>,
         record: &mut SessionRecord,
     ) -> Result<Accepted, Rejection> {
         // The route also says how a refusal is told, even one decided before it was known.
@@ -240,8 +238,8 @@ impl Gateway {
 
     /// What was decided before the request could be read, and the address's account where only the
     /// request told the address.
-    fn check_arrival(&self, from: Caller<'_>, client: IpAddr) -> Result<(), Rejection> {
-        if let Some(rejection) = from.refusal {
+    fn check_arrival(&self, from: &mut Caller<'_>, client: IpAddr) -> Result<(), Rejection> {
+        if let Some(rejection) = from.refusal.take() {
             return Err(rejection);
         }
         if self.refuses_requests.load(Ordering::Acquire) {

@@ -118,16 +118,6 @@ impl Server {
         Ok(Self { gateway, listeners: bound, admin, warnings })
     }
 
-    /// Actual addresses of the public listeners, in the order of the configuration.
-    pub fn addresses(&self) -> io::Result<Vec<SocketAddr>> {
-        self.listeners.iter().map(|(_, socket)| socket.local_addr()).collect()
-    }
-
-    /// Actual address of the admin listener, where it is TCP.
-    pub fn admin_address(&self) -> Option<SocketAddr> {
-        self.admin.as_ref()?.address()
-    }
-
     /// The gateway.
     pub fn gateway(&self) -> &Arc<Gateway> {
         &self.gateway

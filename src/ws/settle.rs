@@ -213,11 +213,6 @@ impl Ending {
         }
     }
 
-    /// Whether the gateway decided it by itself, so that frames under way can be finished first.
-    pub fn is_gateways_choice(&self) -> bool {
-        matches!(self.by(), By::Gateway | By::Admin)
-    }
-
     /// The side that is at fault for a breach, with the breach.
     pub fn violation(&self) -> Option<(Side, Violation)> {
         match self {

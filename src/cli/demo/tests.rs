@@ -20,17 +20,14 @@ struct Running {
     shutdown: CancellationToken,
 }
 
+fn any_ports() -> DemoArgs {
+    let any = Some(0);
+    DemoArgs { port: any, plain_port: any, page_port: any, admin_port: any, dir: None, json: false }
+}
+
 impl Running {
     async fn start() -> Self {
-        let any = Some(0);
-        let args = DemoArgs {
-            port: any,
-            plain_port: any,
-            page_port: any,
-            admin_port: any,
-            dir: None,
-            json: true,
-        };
+        let args = DemoArgs { json: true, ..any_ports() };
         let (tracker, shutdown) = (TaskTracker::new(), CancellationToken::new());
         let demo = start(&args, &tracker, shutdown.clone()).await.unwrap();
         Self { demo, args, tracker, shutdown }
@@ -282,15 +279,7 @@ async fn a_taken_default_port_is_replaced_and_noted_a_taken_port_asked_for_is_an
 async fn a_folder_that_was_asked_for_stays_and_is_not_written_over() {
     let parent = tempfile::tempdir().unwrap();
     let dir = parent.path().join("new/folder");
-    let any = Some(0);
-    let args = DemoArgs {
-        port: any,
-        plain_port: any,
-        page_port: any,
-        admin_port: any,
-        dir: Some(dir.clone()),
-        json: false,
-    };
+    let args = DemoArgs { dir: Some(dir.clone()), ..any_ports() };
     let (tracker, shutdown) = (TaskTracker::new(), CancellationToken::new());
     let demo = start(&args, &tracker, shutdown.clone()).await.unwrap();
     assert!(demo.greeting(&args).contains("framegate demo"));

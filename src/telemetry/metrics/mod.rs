@@ -116,11 +116,6 @@ impl Metrics {
         self.families.pending_bytes.set(i64::try_from(bytes).unwrap_or(i64::MAX));
     }
 
-    /// Sets how many client connections are allowed.
-    pub fn set_limit_connections(&self, limit: usize) {
-        self.families.limit_connections.set(i64::try_from(limit).unwrap_or(i64::MAX));
-    }
-
     /// The text exposition. `flush` is called first, to add what live sessions have not reported.
     pub fn render(&self, flush: impl FnOnce(&Self)) -> Scrape {
         flush(self);
