@@ -1,6 +1,7 @@
 //! What lies before HTTP on a client connection: the PROXY header and TLS. I/O.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -15,7 +16,7 @@ use crate::config::Timeouts;
 use crate::relay;
 use crate::session::record::SessionRecord;
 use crate::session::termination::{By, Phase};
-use crate::stream::Stream;
+use crate::stream::{ServerTls, Stream};
 
 /// Why a connection never came to a request.
 pub(super) struct GaveUp {
@@ -123,10 +124,10 @@ async fn secure(
     match first {
         None => Err(failed(NoRequest::Closed.as_str())),
         Some(TLS_HANDSHAKE_RECORD) => {
-            let accept = Box::pin(tls.acceptor.accept(tcp.into()));
+            let accept = ServerTls::accept(tcp, Arc::clone(&tls.config));
             let accepted = timeout_at(deadline.into(), accept).await.map_err(|_| late())?;
             accepted
-                .map(|stream| Stream::Tls(Box::new(stream.into())))
+                .map(|stream| Stream::Tls(Box::new(stream)))
                 .map_err(|error| failed("the TLS handshake failed").because(error))
         }
         Some(letter) if letter.is_ascii_alphabetic() => {

@@ -4,7 +4,6 @@ use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
 
-use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::crypto::{CryptoProvider, aws_lc_rs};
 use tokio_rustls::rustls::pki_types::pem::PemObject;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -18,8 +17,8 @@ use crate::config::{Certificate, ListenerTls, Locations, Problem, TlsVersion};
 
 /// TLS that is ready to accept.
 pub struct Tls {
-    /// Accepts connections.
-    pub acceptor: TlsAcceptor,
+    /// What connections are accepted with.
+    pub config: Arc<ServerConfig>,
     /// Name and end (seconds since 1970) of each certificate, for the metrics.
     pub certificates: Vec<(String, i64)>,
 }
@@ -39,7 +38,7 @@ pub fn load(tls: &ListenerTls, path: &str, locations: &Locations) -> Result<Tls,
         .map_err(|message| locations.problem(format!("{path}.client_ca"), message));
     match config {
         Ok(config) if problems.is_empty() => Ok(Tls {
-            acceptor: TlsAcceptor::from(Arc::new(config)),
+            config: Arc::new(config),
             certificates: loaded
                 .iter()
                 .map(|pair| (pair.names.first().cloned().unwrap_or_default(), pair.not_after))

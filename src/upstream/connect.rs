@@ -74,7 +74,7 @@ async fn reach(target: &Target, tls: Option<&TlsConnector>) -> Result<Stream, Co
     let name = ServerName::try_from(host.clone())
         .map_err(|error| ConnectError::Tls(io::Error::new(io::ErrorKind::InvalidInput, error)))?;
     let stream = Box::pin(tls.connect(name, tcp.into())).await.map_err(ConnectError::Tls)?;
-    Ok(Stream::Tls(Box::new(stream.into())))
+    Ok(Stream::UpstreamTls(Box::new(stream)))
 }
 
 async fn tcp(host: &str, port: u16) -> Result<TcpStream, ConnectError> {

@@ -10,15 +10,21 @@ use std::task::{Context, Poll, ready};
 use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
-use tokio_rustls::TlsStream;
+use tokio_rustls::client::TlsStream;
+
+pub use server_tls::ServerTls;
+
+mod server_tls;
 
 /// A connection to a client or an upstream.
 #[derive(Debug)]
 pub enum Stream {
     /// Plain TCP.
     Tcp(TcpStream),
-    /// TLS over TCP, either role.
-    Tls(Box<TlsStream<CountedTcp>>),
+    /// TLS to a client.
+    Tls(Box<ServerTls>),
+    /// TLS to an upstream.
+    UpstreamTls(Box<TlsStream<CountedTcp>>),
     /// Unix socket.
     Unix(UnixStream),
 }
@@ -37,7 +43,8 @@ impl Stream {
     pub fn abort_on_drop(&self) {
         let tcp = match self {
             Self::Tcp(tcp) => tcp,
-            Self::Tls(tls) => &tls.get_ref().0.tcp,
+            Self::Tls(tls) => tls.tcp(),
+            Self::UpstreamTls(tls) => &tls.get_ref().0.tcp,
             Self::Unix(_) => return,
         };
         // Fails only for a socket that is already gone, which is what is wanted.
@@ -47,7 +54,8 @@ impl Stream {
     /// Bytes the socket under TLS has taken so far; `None` without TLS, where writing itself tells.
     pub(crate) fn taken_under_tls(&self) -> Option<u64> {
         match self {
-            Self::Tls(tls) => Some(tls.get_ref().0.taken),
+            Self::Tls(tls) => Some(tls.taken()),
+            Self::UpstreamTls(tls) => Some(tls.get_ref().0.taken),
             Self::Tcp(_) | Self::Unix(_) => None,
         }
     }
@@ -64,6 +72,7 @@ macro_rules! delegate {
         match $self.get_mut() {
             Self::Tcp(stream) => Pin::new(stream).$method($($argument),*),
             Self::Tls(stream) => Pin::new(stream.as_mut()).$method($($argument),*),
+            Self::UpstreamTls(stream) => Pin::new(stream.as_mut()).$method($($argument),*),
             Self::Unix(stream) => Pin::new(stream).$method($($argument),*),
         }
     };

@@ -1,0 +1,376 @@
+//! TLS towards clients, on rustls' unbuffered interface. I/O.
+//!
+//! rustls' buffered connections keep a read buffer of at least 4 KiB each, which would be the largest
+//! part of an idle session. Here records are read into a buffer of the thread's, opened there and sealed
+//! there, so that an idle connection holds nothing but its keys; only what is incomplete, not yet
+//! asked for or not taken by the socket is kept. A record of 16 KiB costs one read.
+
+use std::cell::RefCell;
+use std::fmt;
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+use tokio_rustls::rustls::server::{ServerConnectionData, UnbufferedServerConnection};
+use tokio_rustls::rustls::unbuffered::{
+    ConnectionState, EncodeError, EncryptError, InsufficientSizeError, UnbufferedStatus,
+    WriteTraffic,
+};
+use tokio_rustls::rustls::{self, ServerConfig};
+
+/// A client's TLS connection, handshaken.
+pub struct ServerTls {
+    tcp: TcpStream,
+    connection: UnbufferedServerConnection,
+    /// The begin of a record, or of a handshake message, that has not wholly come.
+    incoming: Vec<u8>,
+    /// Opened, and not yet asked for.
+    plain: Vec<u8>,
+    /// Sealed, and not yet taken by the socket.
+    outgoing: Vec<u8>,
+    /// Bytes the socket has taken.
+    taken: u64,
+    /// The client has sent close_notify.
+    peer_closed: bool,
+    /// close_notify has been sealed.
+    closed: bool,
+}
+
+impl ServerTls {
+    /// Shakes hands with the client at the other end of `tcp`.
+    pub async fn accept(tcp: TcpStream, config: Arc<ServerConfig>) -> io::Result<Self> {
+        let connection = UnbufferedServerConnection::new(config).map_err(io::Error::other)?;
+        let mut tls = Box::new(Self {
+            tcp,
+            connection,
+            incoming: Vec::new(),
+            plain: Vec::new(),
+            outgoing: Vec::new(),
+            taken: 0,
+            peer_closed: false,
+            closed: false,
+        });
+        std::future::poll_fn(|cx| tls.poll_handshake(cx)).await?;
+        Ok(*tls)
+    }
+
+    /// The socket underneath.
+    pub(super) fn tcp(&self) -> &TcpStream {
+        &self.tcp
+    }
+
+    /// Bytes the socket has taken so far.
+    pub(super) fn taken(&self) -> u64 {
+        self.taken
+    }
+
+    fn poll_handshake(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        loop {
+            ready!(self.poll_send(cx))?;
+            if !self.connection.is_handshaking() {
+                return Poll::Ready(Ok(()));
+            }
+            ready!(self.poll_receive(cx, None))?;
+            if self.peer_closed {
+                return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into()));
+            }
+        }
+    }
+
+    /// Reads once from the socket and opens what has come whole: into `wanted` as far as it has
+    /// room, and what it has not, into `plain`.
+    fn poll_receive(
+        &mut self,
+        cx: &mut Context<'_>,
+        mut wanted: Option<&mut ReadBuf<'_>>,
+    ) -> Poll<io::Result<()>> {
+        RECORDS.with_borrow_mut(|records| {
+            let held = self.incoming.len();
+            // What is not asked for would have to be kept: a reader that wants little gets little.
+            let room = wanted.as_ref().map_or(MOST, |buffer| buffer.remaining() + RECORD);
+            let space = records.get_mut(held..(held + room).min(MOST)).unwrap_or_default();
+            if space.is_empty() {
+                return Poll::Ready(Err(broken("a handshake message is too large")));
+            }
+            let mut read = ReadBuf::new(space);
+            ready!(Pin::new(&mut self.tcp).poll_read(cx, &mut read))?;
+            let count = read.filled().len();
+            if count == 0 {
+                return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into()));
+            }
+            let (arrived, _) = records.split_at_mut(held + count);
+            arrived[..held].copy_from_slice(&self.incoming);
+            let mut done = 0;
+            let opened = self.open(arrived, &mut done, |payload| match &mut wanted {
+                Some(buffer) => {
+                    let (now, later) = payload.split_at(payload.len().min(buffer.remaining()));
+                    buffer.put_slice(now);
+                    later.to_vec()
+                }
+                None => payload.to_vec(),
+            });
+            self.incoming.clear();
+            self.incoming.extend_from_slice(&arrived[done..]);
+            give_back(&mut self.incoming);
+            Poll::Ready(opened.map_err(|error| self.fail(cx, error)))
+        })
+    }
+
+    /// Opens the records in `arrived`, as far as they are whole, and counts the bytes that are `done`
+    /// with; `deliver` takes what was in them and returns what it had no room for.
+    fn open(
+        &mut self,
+        arrived: &mut [u8],
+        done: &mut usize,
+        mut deliver: impl FnMut(&[u8]) -> Vec<u8>,
+    ) -> Result<(), rustls::Error> {
+        loop {
+            let UnbufferedStatus { mut discard, state, .. } =
+                self.connection.process_tls_records(&mut arrived[*done..]);
+            let Ok(state) = state else {
+                *done += discard;
+                return state.map(drop);
+            };
+            let mut is_over = false;
+            match state {
+                ConnectionState::ReadTraffic(mut traffic) => {
+                    while let Some(record) = traffic.next_record() {
+                        let record = record?;
+                        discard += record.discard;
+                        // Never out of order: once anything is left over, all that follows is.
+                        if self.plain.is_empty() {
+                            self.plain = deliver(record.payload);
+                        } else {
+                            self.plain.extend_from_slice(record.payload);
+                        }
+                    }
+                }
+                ConnectionState::EncodeTlsData(mut data) => {
+                    append(&mut self.outgoing, |space| data.encode(space).map_err(needed))?;
+                }
+                ConnectionState::TransmitTlsData(transmit) => transmit.done(),
+                ConnectionState::PeerClosed | ConnectionState::Closed => {
+                    self.peer_closed = true;
+                    is_over = true;
+                }
+                ConnectionState::WriteTraffic(_) | ConnectionState::BlockedHandshake => {
+                    is_over = true;
+                }
+                // Never offered, so never accepted; and nothing else exists today.
+                _ => return Err(rustls::Error::General("an unexpected state of TLS".to_owned())),
+            }
+            *done += discard;
+            if is_over {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Puts what TLS itself has queued into `outgoing`.
+    fn take_queued(&mut self) -> io::Result<()> {
+        while self.connection.wants_write() {
+            let UnbufferedStatus { state, .. } = self.connection.process_tls_records(&mut []);
+            let ConnectionState::EncodeTlsData(mut data) = state.map_err(broken)? else {
+                return Err(io::ErrorKind::BrokenPipe.into());
+            };
+            append(&mut self.outgoing, |space| data.encode(space).map_err(needed))
+                .map_err(broken)?;
+        }
+        Ok(())
+    }
+
+    /// Tells the client by an alert what is wrong, as far as the socket takes it at once.
+    fn fail(&mut self, cx: &mut Context<'_>, error: rustls::Error) -> io::Error {
+        // Whether the alert gets out or not, the connection ends with the error.
+        let _ = self.take_queued().map(|()| self.poll_send(cx));
+        broken(error)
+    }
+
+    /// Lets `use_it` seal something. rustls looks at what is incomplete each time: it remembers
+    /// places in it.
+    fn sealing<T>(
+        &mut self,
+        use_it: impl FnOnce(&mut WriteTraffic<'_, ServerConnectionData>) -> io::Result<T>,
+    ) -> io::Result<T> {
+        self.take_queued()?;
+        loop {
+            let status = self.connection.process_tls_records(&mut self.incoming);
+            match status.state.map_err(broken)? {
+                ConnectionState::WriteTraffic(mut traffic) => return use_it(&mut traffic),
+                ConnectionState::TransmitTlsData(transmit) => transmit.done(),
+                _ => return Err(io::ErrorKind::BrokenPipe.into()),
+            }
+        }
+    }
+
+    /// Seals `bytes` into the front of `space`: how many bytes of it that took.
+    fn seal(&mut self, bytes: &[u8], space: &mut [u8]) -> io::Result<usize> {
+        let sealed = self.sealing(|traffic| traffic.encrypt(bytes, space).map_err(broken))?;
+        // A change of keys that was due has been queued meanwhile, and stands before them.
+        self.take_queued()?;
+        Ok(sealed)
+    }
+
+    /// Sends what was sealed before.
+    fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while !self.outgoing.is_empty() {
+            let taken = ready!(Pin::new(&mut self.tcp).poll_write(cx, &self.outgoing))?;
+            if taken == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            self.outgoing.drain(..taken);
+            self.taken = self.taken.wrapping_add(taken as u64);
+        }
+        give_back(&mut self.outgoing);
+        Poll::Ready(Ok(()))
+    }
+
+    /// Seals close_notify, once.
+    fn close(&mut self) -> io::Result<()> {
+        if std::mem::replace(&mut self.closed, true) {
+            return Ok(());
+        }
+        let mut alert = Vec::new();
+        self.sealing(|traffic| {
+            append(&mut alert, |space| {
+                traffic.queue_close_notify(space).map_err(|error| match error {
+                    EncryptError::InsufficientSize(size) => Ok(size),
+                    EncryptError::EncryptExhausted => Err(exhausted()),
+                })
+            })
+            .map_err(broken)
+        })?;
+        self.outgoing.append(&mut alert);
+        Ok(())
+    }
+}
+
+impl AsyncRead for ServerTls {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        loop {
+            if !self.plain.is_empty() {
+                let count = self.plain.len().min(buffer.remaining());
+                buffer.put_slice(&self.plain[..count]);
+                self.plain.drain(..count);
+                give_back(&mut self.plain);
+            }
+            if buffer.filled().len() > before || buffer.remaining() == 0 || self.peer_closed {
+                return Poll::Ready(Ok(()));
+            }
+            ready!(self.poll_receive(cx, Some(buffer)))?;
+            if !self.outgoing.is_empty() {
+                // TLS itself has something to say. If the socket does not take it now, the next write
+                // or flush will send it; reading need not wait.
+                let _ = self.poll_send(cx)?;
+            }
+        }
+    }
+}
+
+impl AsyncWrite for ServerTls {
+    /// Ready as soon as `bytes` are sealed and the socket has taken what it will: what it has not is
+    /// sent by `poll_flush`, and nothing more is sealed before.
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        ready!(self.poll_send(cx))?;
+        let bytes = bytes.get(..MOST_SEALED).unwrap_or(bytes);
+        RECORDS.with_borrow_mut(|records| {
+            let sealed = self.seal(bytes, records)?;
+            let mut taken = 0;
+            if self.outgoing.is_empty() {
+                match Pin::new(&mut self.tcp).poll_write(cx, &records[..sealed]) {
+                    Poll::Ready(Ok(count)) => taken = count,
+                    Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                    Poll::Pending => {}
+                }
+                self.taken = self.taken.wrapping_add(taken as u64);
+            }
+            self.outgoing.extend_from_slice(&records[taken..sealed]);
+            Poll::Ready(Ok(bytes.len()))
+        })
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.poll_send(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.close()?;
+        ready!(self.poll_send(cx))?;
+        Pin::new(&mut self.tcp).poll_shutdown(cx)
+    }
+}
+
+impl fmt::Debug for ServerTls {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ServerTls").field("tcp", &self.tcp).finish_non_exhaustive()
+    }
+}
+
+/// Lets `write` fill as much space behind `buffer` as it needs.
+fn append(
+    buffer: &mut Vec<u8>,
+    mut write: impl FnMut(&mut [u8]) -> Result<usize, Result<InsufficientSizeError, rustls::Error>>,
+) -> Result<(), rustls::Error> {
+    let begin = buffer.len();
+    let mut room = 0;
+    loop {
+        buffer.resize(begin + room, 0);
+        match write(&mut buffer[begin..]) {
+            Ok(written) => {
+                buffer.truncate(begin + written);
+                return Ok(());
+            }
+            Err(Ok(needs)) => room = needs.required_size,
+            Err(Err(error)) => return Err(error),
+        }
+    }
+}
+
+fn needed(error: EncodeError) -> Result<InsufficientSizeError, rustls::Error> {
+    match error {
+        EncodeError::InsufficientSize(size) => Ok(size),
+        EncodeError::AlreadyEncoded => Err(rustls::Error::General("encoded twice".to_owned())),
+    }
+}
+
+fn exhausted() -> rustls::Error {
+    rustls::Error::General("the keys have been used as often as they may be".to_owned())
+}
+
+fn broken(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, error)
+}
+
+/// An idle connection keeps no buffer.
+fn give_back(buffer: &mut Vec<u8>) {
+    if buffer.is_empty() && buffer.capacity() > 0 {
+        *buffer = Vec::new();
+    }
+}
+
+/// Largest record: 2^14 bytes, at most 256 more when sealed, and its header (RFC 8446 section 5.2).
+const RECORD: usize = 5 + 16_384 + 256;
+/// Bytes read at once at most; a handshake message may have 64 KiB.
+const MOST: usize = 96 * 1024;
+/// Bytes sealed at once at most. With what records add they fit into [`MOST`].
+const MOST_SEALED: usize = 64 * 1024;
+
+thread_local! {
+    /// Where this thread opens and seals records; used only within a poll.
+    static RECORDS: RefCell<Box<[u8]>> = RefCell::new(vec![0; MOST].into_boxed_slice());
+}
+
+#[cfg(test)]
+mod tests;
