@@ -103,7 +103,7 @@ impl Timeouts {
     /// Reads `[timeouts]`.
     pub(super) fn read(table: &mut Table<'_, '_>) -> Self {
         Self {
-            tls_handshake: table.deadline("tls_handshake", seconds(5)),
+            tls_handshake: table.deadline("tls_handshake", seconds(15)),
             request_head: table.deadline("request_head", seconds(5)),
             idle: table.interval("idle", Duration::ZERO),
             write_stall: table.deadline("write_stall", seconds(30)),

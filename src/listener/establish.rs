@@ -68,7 +68,7 @@ pub(super) async fn establish(
     record.steps.accept = Some(accepted.elapsed());
 
     let began = Instant::now();
-    let stream = secure(listener, tcp, deadline, timeouts).await?;
+    let stream = secure(listener, tcp, timeouts).await?;
     let is_secure = listener.tls.is_some();
     record.steps.tls = is_secure.then(|| began.elapsed());
     Ok((stream, Peer { address, direct, is_secure }))
@@ -111,21 +111,25 @@ async fn read_proxy_header(
 
 /// TLS where configured. The first byte tells when somebody speaks the other of http and https, which
 /// is worth a clear word: it is what a wrong URL looks like from here.
+///
+/// The handshake's time begins with its first byte: in a storm, a client (or the gateway) that comes to
+/// it late has no less for it.
 async fn secure(
     listener: &Listener,
     mut tcp: TcpStream,
-    deadline: Instant,
     timeouts: &Timeouts,
 ) -> Result<Stream, GaveUp> {
     let Some(tls) = &listener.tls else { return plain(tcp, timeouts.request_head).await };
     let failed = |reason| GaveUp::by_client(Phase::Tls, reason);
     let late = || GaveUp::late(Phase::Tls, "the TLS handshake took too long");
-    let first = timeout_at(deadline.into(), first_byte(&tcp)).await.map_err(|_| late())?;
+    // Who says nothing at all is given no more time than one without TLS.
+    let silence = timeouts.request_head.min(timeouts.tls_handshake);
+    let first = timeout(silence, first_byte(&tcp)).await.map_err(|_| late())?;
     match first {
         None => Err(failed(NoRequest::Closed.as_str())),
         Some(TLS_HANDSHAKE_RECORD) => {
             let accept = ServerTls::accept(tcp, Arc::clone(&tls.config));
-            let accepted = timeout_at(deadline.into(), accept).await.map_err(|_| late())?;
+            let accepted = timeout(timeouts.tls_handshake, accept).await.map_err(|_| late())?;
             accepted
                 .map(|stream| Stream::Tls(Box::new(stream)))
                 .map_err(|error| failed("the TLS handshake failed").because(error))
