@@ -1,4 +1,7 @@
-//! The backend behind every proxy: echoes, does nothing else.
+//! The backend behind every proxy: echoes; on `/room` it sends what one member says to all.
+
+use std::cell::RefCell;
+use std::rc::Rc;
 
 use std::net::SocketAddr;
 
@@ -9,16 +12,17 @@ use tokio::net::{TcpListener, TcpStream};
 pub async fn start() -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
+    let members = Members::default();
     tokio::task::spawn_local(async move {
         loop {
             let Ok((stream, _)) = listener.accept().await else { continue };
-            tokio::task::spawn_local(serve(stream));
+            tokio::task::spawn_local(serve(stream, Rc::clone(&members)));
         }
     });
     address
 }
 
-async fn serve(mut stream: TcpStream) {
+async fn serve(mut stream: TcpStream, members: Members) {
     let _ = stream.set_nodelay(true);
     let mut buffer = Vec::with_capacity(1024);
     let end = loop {
@@ -47,7 +51,77 @@ async fn serve(mut stream: TcpStream) {
     }
     buffer.drain(..end);
     buffer.shrink_to_fit();
-    echo(&mut stream, buffer).await;
+    if head.starts_with("GET /room ") {
+        room(stream, buffer, members).await;
+    } else {
+        echo(&mut stream, buffer).await;
+    }
+}
+
+/// Everybody in the room. A member that has left is found when it cannot be written to.
+type Members = Rc<RefCell<Vec<Rc<TcpStream>>>>;
+
+/// Sends each message of this member to all, this one too.
+async fn room(stream: TcpStream, mut buffer: Vec<u8>, members: Members) {
+    let stream = Rc::new(stream);
+    members.borrow_mut().push(Rc::clone(&stream));
+    let mut chunk = [0; 4096];
+    loop {
+        let mut out = Vec::new();
+        answer(&mut buffer, &mut out);
+        if !out.is_empty() {
+            let all = members.borrow().clone();
+            for member in all {
+                send(&member, &out).await;
+            }
+        }
+        if stream.readable().await.is_err() {
+            break;
+        }
+        match stream.try_read(&mut chunk) {
+            Ok(0) => break,
+            Ok(count) => buffer.extend_from_slice(&chunk[..count]),
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
+            Err(_) => break,
+        }
+    }
+    members.borrow_mut().retain(|member| !Rc::ptr_eq(member, &stream));
+}
+
+async fn send(stream: &TcpStream, mut bytes: &[u8]) {
+    while !bytes.is_empty() {
+        match stream.try_write(bytes) {
+            Ok(count) => bytes = &bytes[count..],
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {
+                if stream.writable().await.is_err() {
+                    return;
+                }
+            }
+            Err(_) => return,
+        }
+    }
+}
+
+/// Unmasks each whole frame in `buffer` into `out`, as a server sends it.
+fn answer(buffer: &mut Vec<u8>, out: &mut Vec<u8>) {
+    while let Some((len, header, first)) = whole_frame(buffer) {
+        let key: [u8; 4] = buffer[header - 4..header].try_into().unwrap();
+        let payload = &buffer[header..len];
+        out.push(first);
+        match payload.len() {
+            n @ 0..126 => out.push(n as u8),
+            n @ 126..65536 => {
+                out.push(126);
+                out.extend_from_slice(&(n as u16).to_be_bytes());
+            }
+            n => {
+                out.push(127);
+                out.extend_from_slice(&(n as u64).to_be_bytes());
+            }
+        }
+        out.extend(payload.iter().zip(key.iter().cycle()).map(|(byte, key)| byte ^ key));
+        buffer.drain(..len);
+    }
 }
 
 /// Unmasks each frame and sends it back. The buffer is given up while nothing comes, so that the load
@@ -55,24 +129,7 @@ async fn serve(mut stream: TcpStream) {
 async fn echo(stream: &mut TcpStream, mut buffer: Vec<u8>) {
     loop {
         let mut out = Vec::new();
-        while let Some((len, header, first)) = whole_frame(&buffer) {
-            let key: [u8; 4] = buffer[header - 4..header].try_into().unwrap();
-            let payload = &buffer[header..len];
-            out.push(first);
-            match payload.len() {
-                n @ 0..126 => out.push(n as u8),
-                n @ 126..65536 => {
-                    out.push(126);
-                    out.extend_from_slice(&(n as u16).to_be_bytes());
-                }
-                n => {
-                    out.push(127);
-                    out.extend_from_slice(&(n as u64).to_be_bytes());
-                }
-            }
-            out.extend(payload.iter().zip(key.iter().cycle()).map(|(byte, key)| byte ^ key));
-            buffer.drain(..len);
-        }
+        answer(&mut buffer, &mut out);
         if !out.is_empty() && stream.write_all(&out).await.is_err() {
             return;
         }

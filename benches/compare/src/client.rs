@@ -1,10 +1,13 @@
 //! The load: WebSocket clients, plain or TLS, that do nothing but what is measured.
 
+use std::cell::RefCell;
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Poll, ready};
 
 use base64::Engine;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf, ReadHalf, WriteHalf};
 use tokio::net::TcpSocket;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName};
@@ -20,6 +23,7 @@ pub struct Target {
     pub address: SocketAddr,
     pub tls: Option<Arc<ClientConfig>>,
     pub token: Option<String>,
+    pub path: &'static str,
 }
 
 /// An open session.
@@ -55,11 +59,14 @@ impl Target {
                 Box::new(connector.connect(name, tcp).await?)
             }
         };
-        let key = base64::engine::general_purpose::STANDARD.encode(fastrand::u128(..).to_be_bytes());
-        let token = self.token.as_ref().map_or(String::new(), |t| format!("Authorization: Bearer {t}\r\n"));
+        let key =
+            base64::engine::general_purpose::STANDARD.encode(fastrand::u128(..).to_be_bytes());
+        let token =
+            self.token.as_ref().map_or(String::new(), |t| format!("Authorization: Bearer {t}\r\n"));
         let request = format!(
-            "GET /ws HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
-             Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {key}\r\n{token}\r\n"
+            "GET {} HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+             Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {key}\r\n{token}\r\n",
+            self.path
         );
         stream.write_all(request.as_bytes()).await?;
         let mut buffer = Vec::with_capacity(512);
@@ -96,13 +103,21 @@ pub fn frame(size: usize) -> Vec<u8> {
     }
     let key = [0x13, 0x57, 0x9b, 0xdf];
     bytes.extend_from_slice(&key);
-    bytes.extend((0..size).map(|i| b'a' + (i % 26) as u8).zip(key.iter().cycle()).map(|(b, k)| b ^ k));
+    bytes.extend(
+        (0..size).map(|i| b'a' + (i % 26) as u8).zip(key.iter().cycle()).map(|(b, k)| b ^ k),
+    );
     bytes
 }
 
 /// Bytes of the echo of [`frame`].
 pub fn echo_len(size: usize) -> usize {
-    size + if size < 126 { 2 } else if size < 65536 { 4 } else { 10 }
+    size + if size < 126 {
+        2
+    } else if size < 65536 {
+        4
+    } else {
+        10
+    }
 }
 
 impl Session {
@@ -112,19 +127,68 @@ impl Session {
     }
 
     /// Reads exactly `len` bytes and forgets them.
-    pub async fn skip(&mut self, mut len: usize) -> std::io::Result<()> {
-        let from_buffer = len.min(self.buffer.len());
-        self.buffer.drain(..from_buffer);
-        len -= from_buffer;
-        let mut chunk = [0; 32768];
-        while len > 0 {
-            let want = len.min(chunk.len());
-            let count = self.stream.read(&mut chunk[..want]).await?;
-            if count == 0 {
-                return Err(std::io::ErrorKind::UnexpectedEof.into());
-            }
-            len -= count;
-        }
-        Ok(())
+    pub async fn skip(&mut self, len: usize) -> std::io::Result<()> {
+        skip(&mut self.stream, &mut self.buffer, len).await
     }
+
+    /// The two directions apart.
+    pub fn into_halves(self) -> (Reader, Writer) {
+        let (from, to) = tokio::io::split(self.stream);
+        (Reader { from, buffer: self.buffer }, Writer { to })
+    }
+}
+
+/// What comes from the proxy.
+pub struct Reader {
+    from: ReadHalf<Box<dyn Bytes>>,
+    buffer: Vec<u8>,
+}
+
+impl Reader {
+    /// Reads exactly `len` bytes and forgets them.
+    pub async fn skip(&mut self, len: usize) -> std::io::Result<()> {
+        skip(&mut self.from, &mut self.buffer, len).await
+    }
+}
+
+/// What goes to the proxy.
+pub struct Writer {
+    to: WriteHalf<Box<dyn Bytes>>,
+}
+
+impl Writer {
+    pub async fn send(&mut self, bytes: &[u8]) -> std::io::Result<()> {
+        self.to.write_all(bytes).await?;
+        self.to.flush().await
+    }
+}
+
+async fn skip(
+    from: &mut (impl AsyncRead + Unpin),
+    buffer: &mut Vec<u8>,
+    mut len: usize,
+) -> std::io::Result<()> {
+    let from_buffer = len.min(buffer.len());
+    buffer.drain(..from_buffer);
+    len -= from_buffer;
+    while len > 0 {
+        let count = std::future::poll_fn(|cx| {
+            // One buffer for all: thousands of waiting readers stay small.
+            SCRATCH.with_borrow_mut(|scratch| {
+                let want = len.min(scratch.len());
+                let mut read = ReadBuf::new(&mut scratch[..want]);
+                ready!(Pin::new(&mut *from).poll_read(cx, &mut read))?;
+                Poll::Ready(Ok::<usize, std::io::Error>(read.filled().len()))
+            })
+        });
+        match count.await? {
+            0 => return Err(std::io::ErrorKind::UnexpectedEof.into()),
+            count => len -= count,
+        }
+    }
+    Ok(())
+}
+
+thread_local! {
+    static SCRATCH: RefCell<Vec<u8>> = RefCell::new(vec![0; 65_536]);
 }

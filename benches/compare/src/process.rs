@@ -3,6 +3,9 @@
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
+use crate::Args;
+use crate::proxies::{HAPROXY, NGINX};
+
 /// A child and all its descendants, ended with it.
 pub struct Proxy {
     child: Child,
@@ -20,12 +23,18 @@ pub struct Usage {
 /// Pins this process, and threads begun later, to a core.
 pub fn pin_self(core: usize) {
     let pid = std::process::id().to_string();
-    let _ = Command::new("taskset").args(["-acp", &core.to_string(), &pid]).stdout(Stdio::null()).status();
+    let _ = Command::new("taskset")
+        .args(["-acp", &core.to_string(), &pid])
+        .stdout(Stdio::null())
+        .status();
 }
 
 impl Proxy {
-    pub fn start(core: usize, program: &Path, args: &[&str], log: &Path) -> Self {
-        let out = std::fs::OpenOptions::new().create(true).append(true).open(log).unwrap();
+    /// Starts `program` pinned to `core`; an error if there is no such program.
+    pub fn start(core: usize, program: &Path, args: &[&str], log: &Path) -> std::io::Result<Self> {
+        // taskset would start all the same, and end at once.
+        version(program, "--version")?;
+        let out = std::fs::OpenOptions::new().create(true).append(true).open(log)?;
         let child = Command::new("taskset")
             .args(["-c", &core.to_string()])
             .arg(program)
@@ -33,9 +42,8 @@ impl Proxy {
             .stdin(Stdio::null())
             .stdout(out.try_clone().unwrap())
             .stderr(out)
-            .spawn()
-            .unwrap();
-        Self { child }
+            .spawn()?;
+        Ok(Self { child })
     }
 
     pub fn usage(&self) -> Usage {
@@ -60,7 +68,12 @@ fn tree(root: u32) -> Vec<u32> {
     let mut next = 0;
     while let Some(pid) = pids.get(next).copied() {
         let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"));
-        pids.extend(children.unwrap_or_default().split_whitespace().filter_map(|pid| pid.parse::<u32>().ok()));
+        pids.extend(
+            children
+                .unwrap_or_default()
+                .split_whitespace()
+                .filter_map(|pid| pid.parse::<u32>().ok()),
+        );
         next += 1;
     }
     pids
@@ -87,4 +100,50 @@ fn usage_of(pid: u32) -> Usage {
         .and_then(|line| line.split_whitespace().next()?.parse().ok())
         .unwrap_or(0.0);
     Usage { cpu, memory }
+}
+
+/// The first line with a digit of what `program` says of its version.
+fn version(program: &Path, flag: &str) -> std::io::Result<String> {
+    let said = Command::new(program).arg(flag).stdin(Stdio::null()).output().map_err(|error| {
+        std::io::Error::new(error.kind(), format!("cannot start {}: {error}", program.display()))
+    })?;
+    let text = String::from_utf8_lossy(&said.stdout) + String::from_utf8_lossy(&said.stderr);
+    Ok(text
+        .lines()
+        .find(|line| line.contains(|c: char| c.is_ascii_digit()))
+        .unwrap_or("?")
+        .trim()
+        .to_owned())
+}
+
+/// A line that says when, where and with which versions was measured.
+pub fn machine(args: &Args) -> String {
+    let first = |file: &str, key: &str| {
+        let text = std::fs::read_to_string(file).unwrap_or_default();
+        let line = text.lines().find(|line| line.starts_with(key)).unwrap_or("?").to_owned();
+        line.rsplit(": ").next().unwrap_or("?").to_owned()
+    };
+    let date = Command::new("date").args(["-u", "+%Y-%m-%d %H:%M UTC"]).output();
+    let date =
+        date.map(|out| String::from_utf8_lossy(&out.stdout).trim().to_owned()).unwrap_or_default();
+    let kernel = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    let cores = std::thread::available_parallelism().map_or(0, usize::from);
+    let mut versions = Vec::new();
+    for (name, program, flag) in [
+        ("framegate", args.framegate.as_path(), "--version"),
+        ("nginx", Path::new(NGINX), "-v"),
+        ("haproxy", Path::new(HAPROXY), "-v"),
+        ("envoy", args.envoy.as_path(), "--version"),
+    ] {
+        if args.proxies.iter().any(|wanted| wanted == name) {
+            versions.push(version(program, flag).unwrap_or_else(|_| format!("no {name}")));
+        }
+    }
+    format!(
+        "{date}; {} cores of {}, Linux {}; {}",
+        cores,
+        first("/proc/cpuinfo", "model name"),
+        kernel.trim(),
+        versions.join("; ")
+    )
 }

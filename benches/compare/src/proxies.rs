@@ -11,7 +11,35 @@ pub struct Ground {
     pub folder: PathBuf,
     pub backend: SocketAddr,
     pub framegate: PathBuf,
+    pub envoy: PathBuf,
 }
+
+/// A proxy, and how it is tuned.
+#[derive(Clone)]
+pub struct Variant {
+    pub name: String,
+    /// With buffers that hold a whole message of 16 KiB, where the proxy's own are smaller: fewer
+    /// reads for such messages, and more memory.
+    pub is_large: bool,
+}
+
+impl Variant {
+    /// The ways `name` is measured.
+    pub fn of(name: &str) -> Vec<Self> {
+        let plain = Self { name: name.to_owned(), is_large: false };
+        match name {
+            "nginx" | "haproxy" => vec![plain.clone(), Self { is_large: true, ..plain }],
+            _ => vec![plain],
+        }
+    }
+
+    pub fn label(&self) -> String {
+        if self.is_large { format!("{} 32k", self.name) } else { self.name.clone() }
+    }
+}
+
+pub const NGINX: &str = "/usr/sbin/nginx";
+pub const HAPROXY: &str = "/usr/sbin/haproxy";
 
 /// A started proxy and where it listens.
 pub struct Running {
@@ -23,8 +51,9 @@ pub struct Running {
 /// The secret framegate verifies tokens with.
 pub const SECRET: &str = "a benchmark secret of more than 32 bytes";
 
-/// Starts `name` pinned to core 0.
-pub fn start(name: &str, ground: &Ground) -> Running {
+/// Starts a proxy pinned to core 0.
+pub fn start(variant: &Variant, ground: &Ground) -> std::io::Result<Running> {
+    let name = variant.name.as_str();
     let (plain, tls) = (free(), free());
     let write = |file: &str, text: String| {
         let path = ground.folder.join(file);
@@ -41,24 +70,36 @@ pub fn start(name: &str, ground: &Ground) -> Running {
             run(&ground.framegate, &["run", "--config", &text(&file)], &log)
         }
         "nginx" => {
-            let file = write("nginx.conf", nginx(plain, tls, backend, &folder.to_string()));
-            run(Path::new("/usr/sbin/nginx"), &["-c", &text(&file), "-p", &folder.to_string()], &log)
+            let file = write(
+                "nginx.conf",
+                nginx(plain, tls, backend, &folder.to_string(), variant.is_large),
+            );
+            run(Path::new(NGINX), &["-c", &text(&file), "-p", &folder.to_string()], &log)
         }
         "haproxy" => {
-            let file = write("haproxy.cfg", haproxy(plain, tls, backend, &folder.to_string()));
-            run(Path::new("/usr/sbin/haproxy"), &["-db", "-f", &text(&file)], &log)
+            let file = write(
+                "haproxy.cfg",
+                haproxy(plain, tls, backend, &folder.to_string(), variant.is_large),
+            );
+            run(Path::new(HAPROXY), &["-db", "-f", &text(&file)], &log)
         }
         "envoy" => {
             let file = write("envoy.yaml", envoy(plain, tls, backend, &folder.to_string()));
-            let args = ["-c", &text(&file), "--concurrency", "1", "-l", "error", "--disable-hot-restart"];
-            run(Path::new("envoy"), &args, &log)
+            let args =
+                ["-c", &text(&file), "--concurrency", "1", "-l", "error", "--disable-hot-restart"];
+            run(&ground.envoy, &args, &log)
         }
-        other => panic!("no proxy is called {other}"),
-    };
-    Running { process, plain, tls }
+        other => {
+            let known = "framegate, nginx, haproxy and envoy";
+            return Err(std::io::Error::other(format!(
+                "no proxy is called {other}: there are {known}"
+            )));
+        }
+    }?;
+    Ok(Running { process, plain, tls })
 }
 
-fn run(program: &Path, args: &[&str], log: &Path) -> Proxy {
+fn run(program: &Path, args: &[&str], log: &Path) -> std::io::Result<Proxy> {
     Proxy::start(0, program, args, log)
 }
 
@@ -88,12 +129,12 @@ audiences = ["chat"]
 [upstreams.chat]
 endpoints = ["http://{backend}"]
 [[route]]
-path = "/ws"
+path = "/{{*any}}"
 upstream = "chat"
 verifier = "users"
 [limits]
-connections_per_address = 0
-connections_per_user = 0
+connections_per_address = 20000
+connections_per_user = 20000
 handshakes_per_address = {{ rate = "100000/s", burst = 100000 }}
 messages = {{ rate = "1000000/s", burst = 1000000, over = "pause" }}
 connections = 20000
@@ -101,7 +142,18 @@ connections = 20000
     )
 }
 
-fn nginx(plain: SocketAddr, tls: SocketAddr, backend: SocketAddr, folder: &str) -> String {
+fn nginx(
+    plain: SocketAddr,
+    tls: SocketAddr,
+    backend: SocketAddr,
+    folder: &str,
+    large: bool,
+) -> String {
+    let buffers = if large {
+        "proxy_buffer_size 32k; proxy_buffers 4 32k; proxy_busy_buffers_size 64k;"
+    } else {
+        ""
+    };
     format!(
         r#"daemon off; worker_processes 1; pid {folder}/nginx.pid; error_log {folder}/nginx.err; worker_rlimit_nofile 20000;
 events {{ worker_connections 19000; multi_accept on; use epoll; }}
@@ -116,7 +168,7 @@ http {{
     location / {{
       proxy_pass http://backend; proxy_http_version 1.1;
       proxy_set_header Upgrade $http_upgrade; proxy_set_header Connection "upgrade"; proxy_set_header Host $host;
-      proxy_read_timeout 3600s; proxy_send_timeout 3600s; proxy_buffering off;
+      proxy_read_timeout 3600s; proxy_send_timeout 3600s; proxy_buffering off; {buffers}
     }}
   }}
 }}
@@ -124,12 +176,19 @@ http {{
     )
 }
 
-fn haproxy(plain: SocketAddr, tls: SocketAddr, backend: SocketAddr, folder: &str) -> String {
+fn haproxy(
+    plain: SocketAddr,
+    tls: SocketAddr,
+    backend: SocketAddr,
+    folder: &str,
+    large: bool,
+) -> String {
+    let buffers = if large { "  tune.bufsize 32768\n" } else { "" };
     let pem = std::fs::read_to_string(format!("{folder}/cert.pem")).unwrap()
         + &std::fs::read_to_string(format!("{folder}/key.pem")).unwrap();
     std::fs::write(format!("{folder}/both.pem"), pem).unwrap();
     format!(
-        "global\n  nbthread 1\n  maxconn 9500\n  tune.ssl.default-dh-param 2048\n\
+        "global\n  nbthread 1\n  maxconn 9500\n  tune.ssl.default-dh-param 2048\n{buffers}\
          defaults\n  mode http\n  timeout connect 5s\n  timeout client 1h\n  timeout server 1h\n  timeout tunnel 1h\n\
          frontend front\n  bind {plain} backlog 4096\n  bind {tls} ssl crt {folder}/both.pem backlog 4096\n  default_backend back\n\
          backend back\n  server one {backend}\n"
