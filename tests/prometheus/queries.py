@@ -69,6 +69,7 @@ async def check_variables(api, dashboard):
     for variable in dashboard["templating"]["list"]:
         if variable["type"] != "query":
             continue
-        series, label = substituted(variable["definition"]).removeprefix("label_values(").removesuffix(")").rsplit(", ", 1)
+        arguments = substituted(variable["definition"]).removeprefix("label_values(").removesuffix(")")
+        series, label = arguments.rsplit(", ", 1)
         answer = await http_json(f"{api}/series", **{"match[]": series})
         assert {entry[label] for entry in answer["data"]}, variable["name"]

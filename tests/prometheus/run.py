@@ -1,3 +1,4 @@
+#!/usr/bin/env python3
 """A real Prometheus scrapes a real gateway: faults fire the right alerts and no others; the dashboard's queries answer.
 
     tests/prometheus/run.py [--framegate PATH]
@@ -79,7 +80,7 @@ class Monitoring:
             ('"chat.example.com:443"', f'"{self.gateway.public}"'),
             ("[framegate_websocket_tls]", "[framegate_websocket]"),
             ("replacement: 127.0.0.1:9115", f"replacement: 127.0.0.1:{self.exporter_port}"),
-            # A probe is a handshake: not 30 times as many of them. And the exporter takes half a second off the timeout.
+            # A probe is a handshake: not 30 times as many of them. The exporter takes half a second off the timeout.
             slower("framegate-health", "2s"),
             slower("framegate-websocket", "5s"),
         )
@@ -199,8 +200,8 @@ async def probes(monitoring, gateway, tls):
         good, text = await monitoring.probe(module, target)
         assert good == expected, f"{module} {target}: {text}"
     await until(lambda: probed(monitoring, 1), 20, "probe_success 1 of both jobs", monitoring.probe_state)
-    ended = await until(lambda: gateway.logged(label="client_closed", client_close="1000", host="chat.example.com"), 20, "access line")
-    assert ended["status"] == 101, ended
+    closed = {"host": "chat.example.com", "status": 101, "label": "client_closed", "client_close": "1000"}
+    await until(lambda: gateway.logged(**closed), 20, "a probe's session, orderly closed")
 
 
 async def probed(monitoring, success):
@@ -241,7 +242,8 @@ async def backend_killed(monitoring, gateway, backend):
         status, _ = await Client.open(gateway.public, "/ws")
         assert status == 502, status
         await expectation.fires(30)
-        await until(lambda: probed(monitoring, 0), 20, "both probes fail: no upstream has a healthy endpoint", monitoring.probe_state)
+        what = "both probes fail: no upstream has a healthy endpoint"
+        await until(lambda: probed(monitoring, 0), 20, what, monitoring.probe_state)
         await backend.start()
     await until(lambda: probed(monitoring, 1), 20, "probe_success 1 again")
 

@@ -1,9 +1,11 @@
+#!/usr/bin/env python3
 """Makes everything in Prometheus rules faster by a factor, and changes nothing else.
 
     tests/prometheus/scale.py FACTOR IN OUT
 
 Scaled are range windows (`[5m]`), offsets, `for:` and `interval:`. Names, thresholds and counts stay: no shipped rule
-compares a number per second, so "150 in 5m" becomes "150 in 10s" at a factor of 30, and every expression means the same.
+compares a number per second, so "150 in 5m" becomes "150 in 10s" at a factor of 30, and the expressions are otherwise
+the same. What is measured in seconds (a handshake, a certificate's life) is not scaled.
 """
 
 import re
