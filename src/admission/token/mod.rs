@@ -135,6 +135,7 @@ pub fn strip(request: &UpgradeRequest, sources: &[TokenSource]) -> Stripped {
     for source in sources {
         strip_source(&mut stripped, source);
     }
+    strip_offered(&mut stripped, sources);
     stripped
 }
 
@@ -145,17 +146,23 @@ fn strip_source(stripped: &mut Stripped, source: &TokenSource) {
         TokenSource::Query(name) => {
             stripped.query = stripped.query.take().and_then(|query| strip_parameter(query, name));
         }
-        TokenSource::Subprotocol => {
-            retain_offered(stripped, |entry| !entry.starts_with(SUBPROTOCOL_PREFIX));
-        }
-        TokenSource::SubprotocolAfter(name) => {
-            let mut previous_is_name = false;
-            retain_offered(stripped, |entry| {
-                let is_name = entry == name;
-                !(std::mem::replace(&mut previous_is_name, is_name) || is_name)
-            });
-        }
+        // All of them together, in `strip_offered`.
+        TokenSource::Subprotocol | TokenSource::SubprotocolAfter(_) => {}
     }
+}
+
+/// Drops the tokens among the subprotocols and the names that announce them. What an entry is depends
+/// on the one before it as it was sent, whatever another source takes out there.
+fn strip_offered(stripped: &mut Stripped, sources: &[TokenSource]) {
+    let mut before: Option<String> = None;
+    retain_offered(stripped, |entry| {
+        let before = before.replace(entry.clone());
+        !sources.iter().any(|source| match source {
+            TokenSource::Subprotocol => entry.starts_with(SUBPROTOCOL_PREFIX),
+            TokenSource::SubprotocolAfter(name) => entry == name || before.as_ref() == Some(name),
+            _ => false,
+        })
+    });
 }
 
 /// Drops Bearer tokens; another scheme's credentials are the backend's business.

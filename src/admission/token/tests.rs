@@ -334,6 +334,23 @@ fn stripping_subprotocols_takes_name_and_token_and_rewrites_the_header() {
     }
 }
 
+/// Stripped one after the other, one source would take away the name another one goes by, and its token
+/// would stay; or bring together what was not. The fuzz target `token` looks for it.
+#[test]
+fn stripping_two_subprotocol_sources_looks_at_what_was_sent() {
+    let token = entry(b"a.b.c");
+    let after = |name: &str| TokenSource::SubprotocolAfter(name.into());
+    let rows = [
+        (TokenSource::Subprotocol, after("n"), format!("n, {token}, chat"), &["chat"][..]),
+        (after("m"), after("n"), "m, n, a.b.c, chat".to_owned(), &["chat"]),
+        (after("n"), after("m"), "m, n, a.b.c, chat".to_owned(), &["chat"]),
+    ];
+    for (first, second, offer, expected) in rows {
+        let request = request(&[("sec-websocket-protocol", &offer)], None);
+        assert_eq!(strip(&request, &[first, second]).offered, expected, "{offer}");
+    }
+}
+
 #[test]
 fn forwarding_keeps_strips_or_moves_the_token() {
     let request = request(&[("authorization", "Basic x"), ("cookie", "s=tok; a=1")], None);
