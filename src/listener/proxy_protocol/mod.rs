@@ -129,9 +129,13 @@ fn v1_missing(text: &[u8]) -> Result<usize, ProxyError> {
         _ if b"TCP6".starts_with(protocol) => return shortest(V1_TCP6_MIN),
         _ => return Err(ProxyError::Protocol),
     };
-    let Some((index, current)) = fields.enumerate().last() else {
+    let Some((index, current)) = fields.clone().enumerate().last() else {
         return shortest(whole);
     };
+    // A field that is over grows no more: else a line could be too long now and not with more of it.
+    if fields.zip(minima).take(index).any(|(field, minimum)| field.len() < minimum) {
+        return Err(ProxyError::Fields);
+    }
     let minimum: usize = *minima.get(index).ok_or(ProxyError::Fields)?;
     let later: usize = minima.iter().skip(index).skip(1).map(|minimum| 1 + minimum).sum();
     Ok(minimum.saturating_sub(current.len()) + later + LINE_END.len())

@@ -80,6 +80,17 @@ fn a_line_of_version_1_has_at_most_107_bytes() {
     assert_eq!(parse(&padded(108)[..106]), Err(ProxyError::LineTooLong));
 }
 
+/// Found by fuzzing: at 94 bytes the line was too long for what had to follow, and two spaces later,
+/// with the fields in between empty, it was not.
+#[test]
+fn a_field_of_version_1_that_ends_too_short_is_an_error_at_once() {
+    let long = format!("PROXY TCP4 {}", "1".repeat(83));
+    assert_eq!(parse(long.as_bytes()), Err(ProxyError::LineTooLong));
+    assert!(parse(format!("{long}  ").as_bytes()).is_err());
+    assert_eq!(parse(b"PROXY TCP4 1.2.3 "), Err(ProxyError::Fields));
+    assert_eq!(parse(b"PROXY TCP6 ::  "), Err(ProxyError::Fields));
+}
+
 #[test]
 fn version_2_tells_both_addresses() {
     let tlvs = [0x04, 0x00, 0x01, 0xff, 0x20, 0x00, 0x00];
