@@ -9,6 +9,7 @@ use std::time::Duration;
 pub mod backend;
 pub mod client;
 pub mod gateway;
+pub mod hostile;
 pub mod pair;
 pub mod refusal;
 pub mod setup;
