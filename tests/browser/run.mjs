@@ -1,4 +1,5 @@
-// Drives the page of `framegate demo` in Debian's Chromium, through the gateway, as a person would.
+// Drives the page of `framegate demo` in Debian's Chromium, through the gateway, as a person would; and
+// looks at hostile backends from there.
 //
 //   npm ci && node run.mjs PATH_TO_FRAMEGATE [NAME_PART]
 //
@@ -7,6 +8,7 @@
 
 import { chromium } from "playwright-core";
 
+import { hostileTests } from "./hostile.mjs";
 import { tests } from "./tests.mjs";
 import { Demo, DEADLINE, deadline } from "./demo.mjs";
 
@@ -47,7 +49,7 @@ async function run(test) {
 
 let passed = 0;
 let failed = 0;
-for (const test of tests.filter(({ name }) => name.includes(only))) {
+for (const test of [...tests, ...hostileTests].filter(({ name }) => name.includes(only))) {
   try {
     await run(test);
     passed += 1;

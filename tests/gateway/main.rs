@@ -13,6 +13,7 @@ mod cli;
 mod endings;
 mod frames;
 mod handshake;
+mod hostile_backend;
 mod hostile_client;
 mod hostile_floods;
 mod hostile_frames;
