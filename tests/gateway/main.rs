@@ -26,5 +26,6 @@ mod refusals;
 mod smoke;
 mod support;
 mod tls;
+mod token_attacks;
 mod tokens;
 mod upstream;
