@@ -11,6 +11,7 @@
 mod admin;
 mod cli;
 mod endings;
+mod faults;
 mod frames;
 mod handshake;
 mod hostile_backend;

@@ -230,6 +230,7 @@ pub fn command(file: &Path, setup: &Setup) -> Command {
     if let Some(workers) = setup.workers {
         command.env("TOKIO_WORKER_THREADS", workers.to_string());
     }
+    command.envs(setup.environment.iter().map(|(name, value)| (name, value)));
     command.args(["run", "--config"]).arg(file).stdin(Stdio::null()).kill_on_drop(true);
     command
 }

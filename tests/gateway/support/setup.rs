@@ -37,6 +37,8 @@ pub struct Setup {
     pub open_files: Option<u64>,
     /// Worker threads of the process, if they are to be fewer than processors.
     pub workers: Option<u32>,
+    /// Further environment variables of the process.
+    pub environment: Vec<(String, String)>,
 }
 
 impl Setup {
@@ -64,6 +66,7 @@ impl Setup {
             log_level: "debug",
             open_files: None,
             workers: None,
+            environment: Vec::new(),
         }
     }
 
