@@ -1,10 +1,12 @@
 #!/usr/bin/env bash
-# Installs what the tests need on a bare Debian with Rust, then runs everything.
+# Installs what the tests need on a bare Debian with Rust, then runs everything that fits into half an hour.
+# tests/full.sh runs the rest: all stacks, all of Autobahn, long fuzzing, soak, comparison.
 #
 #   tests/run.sh            all of it
 #   tests/run.sh --offline  installs nothing: for machines that have it all
 set -euo pipefail
 cd "$(dirname "$0")/.."
+. tests/lib.sh
 
 install=yes
 case "${1:-}" in
@@ -13,30 +15,22 @@ case "${1:-}" in
     *) echo "usage: tests/run.sh [--offline]" >&2; exit 64 ;;
 esac
 
-step() { printf '\n== %s\n' "$*"; }
-sudo=()
-[ "$(id -u)" = 0 ] || sudo=(sudo)
-
-missing=()
-{ command -v cc && command -v make; } >/dev/null || missing+=(build-essential)
-command -v node >/dev/null || missing+=(nodejs)
-command -v npm >/dev/null || missing+=(npm)
-[ -x "${CHROMIUM:-/usr/bin/chromium}" ] || missing+=(chromium)
-# For certs/make-dev.sh, and to send signals with.
-command -v openssl >/dev/null || missing+=(openssl)
-[ -x /usr/bin/kill ] || [ -x /bin/kill ] || missing+=(procps)
-if [ $install = yes ] && [ ${#missing[@]} -gt 0 ]; then
-    step "install ${missing[*]}"
-    "${sudo[@]}" apt-get update -q
-    "${sudo[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends "${missing[@]}"
-fi
+need_compiler
+need_peers
+need faketime faketime
+need util-linux prlimit
+need prometheus prometheus promtool
+need prometheus-blackbox-exporter prometheus-blackbox-exporter
+[ $install = no ] || install_packages
 # A toolchain may come without these.
 if ! cargo fmt --version >/dev/null 2>&1 || ! cargo clippy --version >/dev/null 2>&1; then
     [ $install = yes ] && rustup component add rustfmt clippy
 fi
 
 step "fmt"
-cargo fmt --all --check
+for manifest in Cargo.toml tests/fuzz/Cargo.toml benches/compare/Cargo.toml; do
+    cargo fmt --manifest-path "$manifest" --all --check
+done
 
 step "clippy"
 cargo clippy --all-targets --locked -- -D warnings
@@ -47,12 +41,27 @@ cargo test --locked
 step "documentation"
 RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --document-private-items --locked
 
-step "browser"
 cargo build --locked
+binary="$(realpath "${CARGO_TARGET_DIR:-target}")/debug/framegate"
+
+step "browser"
 if [ $install = yes ]; then
     (cd tests/browser && npm ci --no-audit --no-fund)
 fi
-binary="$(realpath "${CARGO_TARGET_DIR:-target}")/debug/framegate"
 (cd tests/browser && node run.mjs "$binary")
+
+step "Autobahn, the fast selection, both directions, with ends that check nothing and ends that check"
+tests/autobahn/run.py "$binary" --fast
+
+step "one stack: Node's ws behind the gateway, three kinds of clients"
+tests/stacks/run.py node --framegate "$binary"
+
+step "alerts"
+promtool check config config/prometheus/prometheus.yml
+promtool test rules config/prometheus/tests/*_test.yml
+tests/prometheus/run.py --framegate "$binary"
+
+step "fuzz targets, 20 seconds each"
+tests/fuzz/smoke.sh
 
 step "all passed"
