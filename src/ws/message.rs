@@ -55,17 +55,62 @@ fn control(opcode: Control, mut payload: Vec<u8>, masking: Masking) -> Vec<u8> {
 
 /// Applies a masking key to bytes that begin `offset` bytes into the payload (section 5.3).
 pub fn unmask(bytes: &mut [u8], key: [u8; 4], offset: usize) {
-    let mut rotated = key;
-    rotated.rotate_left(offset % 4);
-    let word = u64::from_ne_bytes([
-        rotated[0], rotated[1], rotated[2], rotated[3], rotated[0], rotated[1], rotated[2],
-        rotated[3],
-    ]);
+    let (rotated, word) = rotated(key, offset);
     let (chunks, rest) = bytes.as_chunks_mut::<8>();
     for chunk in chunks {
         *chunk = (u64::from_ne_bytes(*chunk) ^ word).to_ne_bytes();
     }
     for (byte, key) in rest.iter_mut().zip(rotated.into_iter().cycle()) {
         *byte ^= key;
+    }
+}
+
+/// Whether masked bytes are ASCII under their mask, without unmasking them: only the highest bit of
+/// each is of interest.
+pub fn is_ascii_masked(bytes: &[u8], key: [u8; 4], offset: usize) -> bool {
+    let (rotated, word) = rotated(key, offset);
+    let (chunks, rest) = bytes.as_chunks::<8>();
+    let mut all = 0;
+    for chunk in chunks {
+        all |= u64::from_ne_bytes(*chunk) ^ word;
+    }
+    let mut last = 0;
+    for (byte, key) in rest.iter().zip(rotated.into_iter().cycle()) {
+        last |= byte ^ key;
+    }
+    all & u64::from_ne_bytes([0x80; 8]) == 0 && last.is_ascii()
+}
+
+/// The key as it applies `offset` bytes into the payload, and twice in a word.
+fn rotated(mut key: [u8; 4], offset: usize) -> ([u8; 4], u64) {
+    key.rotate_left(offset % 4);
+    let [a, b, c, d] = key;
+    (key, u64::from_ne_bytes([a, b, c, d, a, b, c, d]))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn ascii_under_a_mask_is_seen_without_unmasking(
+            text in "[ -~]{0,70}",
+            odd in proptest::option::of((0_usize..70, 0x80_u8..)),
+            key: [u8; 4],
+            offset in 0_usize..9,
+        ) {
+            let mut bytes = text.into_bytes();
+            if let Some((at, byte)) = odd
+                && let Some(place) = bytes.get_mut(at)
+            {
+                *place = byte;
+            }
+            let expected = bytes.is_ascii();
+            unmask(&mut bytes, key, offset);
+            prop_assert_eq!(is_ascii_masked(&bytes, key, offset), expected);
+        }
     }
 }

@@ -36,9 +36,14 @@ impl Utf8Stream {
         }
     }
 
+    /// Whether the bytes so far end with a whole character: then ASCII may follow unlooked at.
+    pub fn is_between_characters(&self) -> bool {
+        self.len == 0
+    }
+
     /// Checks that the text does not end within a character.
     pub fn finish(&mut self) -> Result<(), NotUtf8> {
-        let whole = self.len == 0;
+        let whole = self.is_between_characters();
         *self = Self::default();
         if whole { Ok(()) } else { Err(NotUtf8) }
     }

@@ -10,7 +10,7 @@
 
 use super::close;
 use super::header::{self, Header, Opcode};
-use super::message::unmask;
+use super::message::{is_ascii_masked, unmask};
 use super::utf8::Utf8Stream;
 use super::violation::{Side, Violation};
 use crate::session::record::CloseStatus;
@@ -206,8 +206,11 @@ impl FrameInspector {
             return self.utf8.feed(payload).map_err(|_| Violation::Utf8);
         };
         // A multiple of 4, so that `offset` holds for each piece.
-        let mut scratch = [0; 1024];
-        for piece in payload.chunks(scratch.len()) {
+        for piece in payload.chunks(PIECE) {
+            if self.utf8.is_between_characters() && is_ascii_masked(piece, key, offset) {
+                continue;
+            }
+            let mut scratch = [0; PIECE];
             let plain = scratch.get_mut(..piece.len()).unwrap_or_default();
             plain.copy_from_slice(piece);
             unmask(plain, key, offset);
@@ -251,6 +254,9 @@ fn with_plain<T>(payload: &[u8], mask: Option<[u8; 4]>, read: impl FnOnce(&[u8])
 fn prefix(bytes: &[u8], len: u64) -> Option<&[u8]> {
     bytes.get(..usize::try_from(len).ok()?)
 }
+
+/// Bytes of text that are unmasked at once.
+const PIECE: usize = 1024;
 
 #[cfg(test)]
 mod tests;
