@@ -17,8 +17,6 @@ esac
 
 need_compiler
 need_peers
-need faketime faketime
-need util-linux prlimit
 need prometheus prometheus promtool
 need prometheus-blackbox-exporter prometheus-blackbox-exporter
 [ $install = no ] || install_packages
