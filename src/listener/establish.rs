@@ -112,19 +112,19 @@ async fn read_proxy_header(
 /// TLS where configured. The first byte tells when somebody speaks the other of http and https, which
 /// is worth a clear word: it is what a wrong URL looks like from here.
 ///
-/// The handshake's time begins with its first byte: in a storm, a client (or the gateway) that comes to
-/// it late has no less for it.
+/// All other time begins with the first byte: in a storm, a client (or the gateway) that comes to it
+/// late has no less for it.
 async fn secure(
     listener: &Listener,
     mut tcp: TcpStream,
     timeouts: &Timeouts,
 ) -> Result<Stream, GaveUp> {
-    let Some(tls) = &listener.tls else { return plain(tcp, timeouts.request_head).await };
+    let patience = SILENCE * timeouts.request_head;
+    let Some(tls) = &listener.tls else { return plain(tcp, patience).await };
     let failed = |reason| GaveUp::by_client(Phase::Tls, reason);
     let late = || GaveUp::late(Phase::Tls, "the TLS handshake took too long");
-    // Who says nothing at all is given no more time than one without TLS.
-    let silence = timeouts.request_head.min(timeouts.tls_handshake);
-    let first = timeout(silence, first_byte(&tcp)).await.map_err(|_| late())?;
+    let patience = patience.min(timeouts.tls_handshake);
+    let first = timeout(patience, first_byte(&tcp)).await.map_err(|_| late())?;
     match first {
         None => Err(failed(NoRequest::Closed.as_str())),
         Some(TLS_HANDSHAKE_RECORD) => {
@@ -164,6 +164,9 @@ async fn first_byte(tcp: &TcpStream) -> Option<u8> {
     (peeked > 0).then_some(first[0])
 }
 
+/// A client that says nothing is waited for this many times as long as for a whole request head: of many
+/// that connect at once on one machine, the last come late to their first byte.
+const SILENCE: u32 = 2;
 /// First byte of a TLS record that carries a handshake (RFC 8446 section 5.1).
 const TLS_HANDSHAKE_RECORD: u8 = 0x16;
 const PLAIN_ON_TLS: &str = "HTTP/1.1 400 Bad Request\r\n\
