@@ -16,13 +16,14 @@ use crate::ws::settle::Ending;
 /// Drains `gateway`; returns when nothing is left, or when window and grace are over.
 pub async fn run(gateway: &Arc<Gateway>, stop_listening: CancellationToken) {
     let drain = gateway.config().drain.clone();
-    gateway.begin_drain();
+    let process = gateway.process();
+    process.begin_drain();
     if !drain.announce.is_zero() {
         tokio::time::sleep(drain.announce).await;
     }
-    gateway.set_listening(false);
+    process.set_listening(false);
     stop_listening.cancel();
-    gateway.refuse_requests();
+    process.refuse_requests();
     gateway.telemetry().drain_started(gateway.registry().len(), drain.window);
 
     let began = Instant::now();
@@ -37,7 +38,7 @@ pub async fn run(gateway: &Arc<Gateway>, stop_listening: CancellationToken) {
     };
     let finished = timeout_at(deadline, closed).await.is_ok();
     let aborted = if finished { 0 } else { gateway.tasks().len() };
-    gateway.environment().abort.cancel();
+    process.abort.cancel();
     // What is aborted is still recorded.
     let _ = timeout(LAST_WORDS, gateway.tasks().wait()).await;
     gateway.telemetry().drain_finished(aborted);

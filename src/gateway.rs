@@ -1,30 +1,30 @@
-//! The gateway as a whole: built from a configuration, run until it is told to stop.
+//! The gateway: one configuration at work. Immutable; what changes is in its [`Process`].
 //!
 //! [`Gateway::handle`] is the second half of the spine: from a request head to an open upstream, or
 //! to a refusal. It reads top to bottom in the order of the checks.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Instant, SystemTime};
 
 use http::Response;
 use http::request::Parts;
-use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::admin::Unready;
-use crate::admission::limits::{AddressTable, ConnectionLimits};
+use crate::admin::guards::Guards;
 use crate::admission::rejection::Rejection;
-use crate::admission::users::{UserPlace, UserTable};
+use crate::admission::users::UserPlace;
 use crate::admission::{Admission, Permit, token};
-use crate::config::{Config, Problem, RefuseMode, TokenSource};
+use crate::config::{Config, RefuseMode, TokenSource};
 use crate::handshake::request::UpgradeRequest;
 use crate::handshake::{response, subprotocol};
 use crate::listener::connection::Peer;
-use crate::listener::{ConnectionPlaces, Listener};
+use crate::listener::{ConnectionPlaces, Listener, ListenerKey};
+use crate::process::Process;
 use crate::relay::Environment;
 use crate::route::Router;
+use crate::server::Loaded;
 use crate::session::id::SessionId;
 use crate::session::record::SessionRecord;
 use crate::session::registry::{Registry, SessionHandle};
@@ -36,18 +36,16 @@ use crate::upstream::endpoint::{EndpointPlace, Upstream};
 use crate::upstream::open::{self, Opened};
 use crate::upstream::request::{Origin, UpstreamRequest};
 
-/// Everything the connections of this process share.
+/// Everything a connection needs from accept to session. A connection takes the one in force when it
+/// is accepted and keeps it.
 pub struct Gateway {
+    process: Arc<Process>,
     environment: Arc<Environment>,
     router: Router,
     admission: Admission,
     upstreams: Vec<Upstream>,
-    connections: ConnectionLimits,
-    addresses: Arc<AddressTable>,
-    tasks: TaskTracker,
-    is_draining: AtomicBool,
-    refuses_requests: AtomicBool,
-    is_listening: AtomicBool,
+    listeners: Vec<Arc<Listener>>,
+    guards: Option<Guards>,
 }
 
 /// The connection a request came on.
@@ -94,38 +92,23 @@ pub(crate) struct ToldByClose {
 }
 
 impl Gateway {
-    /// Reads keys and certificates authorities; binds nothing. Also returns what is unwise.
-    pub fn build(config: Config) -> Result<(Arc<Self>, Vec<Problem>), Vec<Problem>> {
-        let mut problems = Vec::new();
-        let admission = Admission::new(&config);
-        let upstreams = config.upstreams.iter().enumerate();
-        let upstreams: Vec<_> = upstreams
-            .map(|(index, upstream)| Upstream::new(index, upstream, &config.locations))
-            .filter_map(|built| built.map_err(|problem| problems.push(problem)).ok())
-            .collect();
-        let (admission, warnings) = match admission {
-            Ok(admission) if problems.is_empty() => admission,
-            Ok(_) => return Err(problems),
-            Err(more) => return Err(more.into_iter().chain(problems).collect()),
-        };
-        let gateway = Self {
+    /// Puts what was read to work.
+    pub(crate) fn new(loaded: Loaded, process: Arc<Process>, telemetry: Telemetry) -> Arc<Self> {
+        let Loaded { config, admission, upstreams, listeners, guards, .. } = loaded;
+        Arc::new(Self {
             router: Router::new(&config.routes),
             admission,
             upstreams,
-            connections: ConnectionLimits::new(&config.limits),
-            addresses: AddressTable::new(&config.limits),
-            tasks: TaskTracker::new(),
-            is_draining: AtomicBool::new(false),
-            refuses_requests: AtomicBool::new(false),
-            is_listening: AtomicBool::new(false),
+            listeners,
+            guards,
             environment: Arc::new(Environment {
-                telemetry: Arc::new(Telemetry::new(&config)),
-                registry: Arc::new(Registry::new(config.limits.pending_bytes, Instant::now())),
+                telemetry: Arc::new(telemetry),
+                registry: Arc::clone(&process.registry),
+                abort: process.abort.clone(),
                 config: Arc::new(config),
-                abort: CancellationToken::new(),
             }),
-        };
-        Ok((Arc::new(gateway), warnings))
+            process,
+        })
     }
 
     /// Decides on a handshake and opens its upstream. Everything found out goes into `record`.
@@ -179,13 +162,13 @@ impl Gateway {
 
         let handle = SessionHandle::new(
             record.id,
-            matched.route,
+            Arc::from(route.label.as_str()),
             record.user.clone(),
             record.client,
             Instant::now(),
         );
         let chosen = self.choose_subprotocol(request, matched.route, &ask, &opened);
-        self.take_user_place(&mut permit, &handle);
+        self.take_user_place(&mut permit, &handle, matched.route);
         // A token that was the only entry offered is selected, but it is no name to log.
         record.subprotocol = chosen.clone().filter(|name| {
             !subprotocol::is_token_entry(name, &self.token_entries(Some(matched.route), request))
@@ -242,24 +225,26 @@ impl Gateway {
         if let Some(rejection) = from.refusal.take() {
             return Err(rejection);
         }
-        if self.refuses_requests.load(Ordering::Acquire) {
+        if self.process.refuses_requests() {
             return Err(Rejection::Draining);
         }
         if from.listener.trusts(from.peer.direct.ip()) {
-            from.places.set_address(self.addresses.admit(client, Instant::now())?);
+            let limits = &self.config().limits;
+            let place = self.process.addresses.admit(client, limits, Instant::now())?;
+            from.places.set_address(place);
         }
         Ok(())
     }
 
     /// The upstream has said yes: the user's place becomes a session, and older ones may give way.
-    fn take_user_place(&self, permit: &mut Permit, handle: &Arc<SessionHandle>) {
+    fn take_user_place(&self, permit: &mut Permit, handle: &Arc<SessionHandle>, route: usize) {
         let Some(subject) = &mut permit.subject else { return };
         let confirmed = subject.place.confirm(handle, Instant::now());
         for evicted in confirmed.evicted {
             self.telemetry().user_evicted(EvictionReason::UserLimit, evicted, handle.id);
         }
         if confirmed.is_reconnect {
-            self.telemetry().user_reconnected(handle.route);
+            self.telemetry().user_reconnected(route);
         }
     }
 
@@ -293,13 +278,13 @@ impl Gateway {
         Some(ToldByClose { response: response::switching(request, chosen.as_deref(), id), code })
     }
 
-    /// The configuration in force.
+    /// The configuration.
     pub fn config(&self) -> &Config {
         &self.environment.config
     }
 
     /// Metrics and logs.
-    pub fn telemetry(&self) -> &Telemetry {
+    pub fn telemetry(&self) -> &Arc<Telemetry> {
         &self.environment.telemetry
     }
 
@@ -308,34 +293,41 @@ impl Gateway {
         &self.environment
     }
 
-    /// Open sessions.
-    pub fn registry(&self) -> &Registry {
-        &self.environment.registry
+    /// What outlives this configuration.
+    pub fn process(&self) -> &Arc<Process> {
+        &self.process
     }
 
-    /// The state of the upstreams.
+    /// Open sessions, of other configurations too.
+    pub fn registry(&self) -> &Registry {
+        &self.process.registry
+    }
+
+    /// The upstreams, with the state of their endpoints.
     pub fn upstreams(&self) -> &[Upstream] {
         &self.upstreams
     }
 
-    /// Places of the process.
-    pub fn connections(&self) -> &ConnectionLimits {
-        &self.connections
+    /// Tells the metrics how long the certificates served are valid.
+    pub(crate) fn certificates_loaded(&self) {
+        let served = self.listeners.iter().filter_map(|listener| listener.tls.as_ref());
+        let served = served.flat_map(|tls| &tls.certificates);
+        self.telemetry().certificates_loaded(served.map(|(name, end)| (name.as_str(), *end)));
     }
 
-    /// Places per address.
-    pub fn addresses(&self) -> &Arc<AddressTable> {
-        &self.addresses
+    /// What this configuration says of a socket.
+    pub(crate) fn listener(&self, key: &ListenerKey) -> Option<&Arc<Listener>> {
+        self.listeners.iter().find(|listener| listener.key == *key)
     }
 
-    /// Places per user.
-    pub fn users(&self) -> &UserTable {
-        &self.admission.users
+    /// The rules for callers of the admin listener, where there is one.
+    pub(crate) fn guards(&self) -> Option<&Guards> {
+        self.guards.as_ref()
     }
 
-    /// Every task of the gateway, so that its end can be waited for.
+    /// Every task of the process, so that its end can be waited for.
     pub(crate) fn tasks(&self) -> &TaskTracker {
-        &self.tasks
+        &self.process.tasks
     }
 
     /// A fresh id.
@@ -343,28 +335,13 @@ impl Gateway {
         SessionId::new(fastrand::u64(..))
     }
 
-    /// From now on not ready (the first step of a drain).
-    pub(crate) fn begin_drain(&self) {
-        self.is_draining.store(true, Ordering::Release);
-    }
-
-    /// From now on every handshake is refused with `draining`.
-    pub(crate) fn refuse_requests(&self) {
-        self.refuses_requests.store(true, Ordering::Release);
-    }
-
-    /// Whether public listeners take connections.
-    pub(crate) fn set_listening(&self, listening: bool) {
-        self.is_listening.store(listening, Ordering::Release);
-    }
-
     /// Why a balancer should send nobody here; empty: it may.
     pub fn unready(&self) -> Vec<Unready> {
         let mut reasons = Vec::new();
-        if self.is_draining.load(Ordering::Acquire) {
+        if self.process.is_draining() {
             reasons.push(Unready::Draining);
         }
-        if !self.is_listening.load(Ordering::Acquire) {
+        if !self.process.is_listening() {
             reasons.push(Unready::NoListener);
         }
         if !self.upstreams.iter().any(Upstream::has_healthy_endpoint) {

@@ -28,7 +28,8 @@
 //! *close code*: as in RFC 6455. *session*: a relayed connection. *rejection*: a handshake refused.
 //! *violation*: a peer broke RFC 6455. *ending*: how a session ended; not an error. *permit*: the
 //! right to hold a place, given back on drop. *drain*: ending all sessions, paced. *settle*: choosing
-//! what each side is told at the end.
+//! what each side is told at the end. *gateway*: one configuration at work, immutable; the *process*
+//! outlives it.
 //!
 //! # Invariants
 //!
@@ -47,6 +48,7 @@ pub mod drain;
 pub mod gateway;
 pub mod handshake;
 pub mod listener;
+pub mod process;
 pub mod relay;
 pub mod route;
 pub mod server;

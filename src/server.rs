@@ -8,18 +8,24 @@ use std::time::{Duration, Instant};
 
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
+use crate::admin::guards::Guards;
 use crate::admin::serve::AdminListener;
+use crate::admission::Admission;
 use crate::config::{Config, Problem};
 use crate::drain;
 use crate::gateway::Gateway;
-use crate::listener::Listener;
-use crate::upstream::health;
+use crate::listener::{self, Listener};
+use crate::process::{Current, Process};
+use crate::telemetry::Telemetry;
+use crate::upstream::endpoint::Upstream;
+use crate::upstream::health::Checks;
 
 /// A gateway whose sockets are bound.
 pub struct Server {
-    gateway: Arc<Gateway>,
-    listeners: Vec<(Arc<Listener>, TcpListener)>,
+    current: Current,
+    sockets: Vec<(Arc<Listener>, TcpListener)>,
     admin: Option<AdminListener>,
     warnings: Vec<Problem>,
 }
@@ -40,16 +46,20 @@ pub enum StartError {
     },
 }
 
-/// Everything read that the configuration names, and nothing bound.
+/// Everything read that a configuration names, and nothing bound.
 pub struct Loaded {
-    gateway: Arc<Gateway>,
-    listeners: Vec<Arc<Listener>>,
+    pub(crate) config: Config,
+    pub(crate) admission: Admission,
+    pub(crate) upstreams: Vec<Upstream>,
+    pub(crate) listeners: Vec<Arc<Listener>>,
+    pub(crate) guards: Option<Guards>,
     /// What is not wrong but unwise.
     pub warnings: Vec<Problem>,
 }
 
-/// Reads keys and certificates; all problems at once.
-pub fn load(config: Config) -> Result<Loaded, Vec<Problem>> {
+/// Reads keys and certificates; all problems at once. What the process knows of users and endpoints
+/// it goes on knowing.
+pub fn load(config: Config, process: &Process) -> Result<Loaded, Vec<Problem>> {
     let mut problems = Vec::new();
     let mut listeners = Vec::new();
     for index in 0..config.listeners.len() {
@@ -58,20 +68,27 @@ pub fn load(config: Config) -> Result<Loaded, Vec<Problem>> {
             Err(more) => problems.extend(more),
         }
     }
-    if let Some(admin) = &config.admin
-        && let Err(problem) = crate::admin::serve::guards(admin, &config.locations)
-    {
+    let admin = config.admin.as_ref();
+    let guards = admin.map(|admin| crate::admin::serve::guards(admin, &config.locations));
+    let guards = guards.transpose().unwrap_or_else(|problem| {
         problems.push(problem);
-    }
-    let mut warnings = config.warnings();
-    match Gateway::build(config) {
-        Ok((gateway, more)) if problems.is_empty() => {
-            warnings.extend(more);
-            Ok(Loaded { gateway, listeners, warnings })
+        None
+    });
+    let admission = Admission::new(&config, Arc::clone(&process.users))
+        .map_err(|more| problems.extend(more))
+        .ok();
+    let mut upstreams = Vec::new();
+    for (index, upstream) in config.upstreams.iter().enumerate() {
+        match Upstream::new(index, upstream, &config.locations, &process.endpoints) {
+            Ok(upstream) => upstreams.push(upstream),
+            Err(problem) => problems.push(problem),
         }
-        Ok(_) => Err(problems),
-        Err(more) => Err(problems.into_iter().chain(more).collect()),
     }
+    let Some((admission, unwise)) = admission.filter(|_| problems.is_empty()) else {
+        return Err(problems);
+    };
+    let warnings = config.warnings().into_iter().chain(unwise).collect();
+    Ok(Loaded { config, admission, upstreams, listeners, guards, warnings })
 }
 
 /// Sockets that listen already.
@@ -98,9 +115,10 @@ impl Server {
     /// Reads what the configuration names and opens the sockets, but for those that are `held`
     /// already: a listener takes the one that is bound to its address.
     pub async fn bind(config: Config, mut held: Held) -> Result<Self, StartError> {
-        let Loaded { gateway, listeners, warnings } = load(config).map_err(StartError::Config)?;
-        let mut bound = Vec::new();
-        for listener in listeners {
+        let process = Process::new(&config.limits);
+        let mut loaded = load(config, &process).map_err(StartError::Config)?;
+        let mut sockets = Vec::new();
+        for listener in &loaded.listeners {
             let socket = match held.take(listener.config.bind) {
                 Some(socket) => Held::into_async(socket),
                 None => listener.bind(),
@@ -109,18 +127,16 @@ impl Server {
                 address: listener.label.to_string(),
                 source,
             })?;
-            bound.push((listener, socket));
+            sockets.push((Arc::clone(listener), socket));
         }
-        let admin = match &gateway.config().admin {
+        let admin = match &loaded.config.admin {
             None => None,
-            Some(admin) => Some(AdminListener::bind(admin, &gateway, &mut held).await?),
+            Some(admin) => Some(AdminListener::bind(admin, &mut held).await?),
         };
-        Ok(Self { gateway, listeners: bound, admin, warnings })
-    }
-
-    /// The gateway.
-    pub fn gateway(&self) -> &Arc<Gateway> {
-        &self.gateway
+        let warnings = std::mem::take(&mut loaded.warnings);
+        let telemetry = Telemetry::new(&loaded.config);
+        let current = Current::new(Gateway::new(loaded, process, telemetry));
+        Ok(Self { current, sockets, admin, warnings })
     }
 
     /// What is not wrong with the configuration but unwise.
@@ -131,46 +147,45 @@ impl Server {
     /// Serves until `shutdown` resolves, then drains. Returns when no session is left, or when the
     /// drain's time is over.
     pub async fn run(self, shutdown: impl Future<Output = ()>) {
-        let Self { gateway, listeners, admin, .. } = self;
+        let Self { current, sockets, admin, .. } = self;
+        let gateway = current.gateway();
         let (stop_listening, stop) = (CancellationToken::new(), CancellationToken::new());
-        let certificates = listeners.iter().filter_map(|(listener, _)| listener.tls.as_ref());
-        gateway.telemetry().certificates_loaded(
-            certificates.flat_map(|tls| &tls.certificates).map(|(name, end)| (name.as_str(), *end)),
-        );
-        for (listener, socket) in listeners {
+        gateway.certificates_loaded();
+        for (listener, socket) in sockets {
             if let Ok(address) = socket.local_addr() {
                 gateway.telemetry().listener_opened(&listener.label, &address);
             }
-            let running = listener.run(socket, Arc::clone(&gateway), stop_listening.clone());
-            gateway.tasks().spawn(running);
+            let (key, stop) = (listener.key.clone(), stop_listening.clone());
+            gateway.tasks().spawn(listener::accept(key, socket, current.clone(), stop));
         }
-        gateway.set_listening(true);
+        gateway.process().set_listening(true);
         // Its tasks are not the gateway's: operators look while the gateway drains.
-        let admin_tasks = tokio_util::task::TaskTracker::new();
+        let admin_tasks = TaskTracker::new();
         if let Some(admin) = admin {
             gateway.telemetry().listener_opened("admin", &admin);
-            admin_tasks
-                .spawn(stop.clone().run_until_cancelled_owned(admin.run(Arc::clone(&gateway))));
+            admin_tasks.spawn(stop.clone().run_until_cancelled_owned(admin.run(current.clone())));
         }
-        for upstream in gateway.upstreams() {
-            health::watch(upstream, gateway.environment(), &admin_tasks, &stop);
-        }
-        admin_tasks.spawn(stop.clone().run_until_cancelled_owned(sweep(Arc::clone(&gateway))));
+        let mut checks = Checks::default();
+        checks.follow(gateway.upstreams(), gateway.telemetry(), &admin_tasks);
+        let process = Arc::clone(gateway.process());
+        admin_tasks.spawn(stop.clone().run_until_cancelled_owned(sweep(process)));
+        drop(gateway);
         shutdown.await;
-        drain::run(&gateway, stop_listening).await;
+        drain::run(&current.gateway(), stop_listening).await;
         stop.cancel();
+        drop(checks);
         admin_tasks.close();
         admin_tasks.wait().await;
     }
 }
 
 /// Forgets addresses and users that are gone.
-async fn sweep(gateway: Arc<Gateway>) {
+async fn sweep(process: Arc<Process>) {
     loop {
         tokio::time::sleep(SWEEP).await;
         let now = Instant::now();
-        gateway.addresses().sweep(now);
-        gateway.users().sweep(now);
+        process.addresses.sweep(now);
+        process.users.sweep(now);
     }
 }
 

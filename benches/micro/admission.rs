@@ -1,5 +1,6 @@
 //! Tokens, and the whole ordered list of checks.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use divan::{Bencher, black_box};
@@ -37,7 +38,7 @@ fn extract(bencher: Bencher<'_, '_>) {
 fn admit(bencher: Bencher<'_, '_>, algorithm: Algorithm) {
     let signed = setup::signed(algorithm);
     let config = setup::config(&signed, &format!("{algorithm:?}"));
-    let (admission, _) = Admission::new(&config).expect("keys");
+    let (admission, _) = Admission::new(&config, Arc::default()).expect("keys");
     let matched = Router::new(&config.routes).find("chat.example.com", PATH).expect("a route");
     let request = setup::request(&signed.token);
     let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
@@ -55,7 +56,7 @@ fn address(bencher: Bencher<'_, '_>) {
     let mut limits = setup::config(&signed, "HS256").limits;
     limits.handshakes_per_address =
         Some(framegate::config::Rate { per_second: 1e9, burst: u32::MAX });
-    let table = AddressTable::new(&limits);
+    let table = Arc::new(AddressTable::default());
     let address = [192, 0, 2, 7].into();
-    bencher.bench(|| table.admit(black_box(address), Instant::now()).expect("a place"));
+    bencher.bench(|| table.admit(black_box(address), &limits, Instant::now()).expect("a place"));
 }

@@ -7,7 +7,6 @@ use std::io;
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -25,14 +24,12 @@ use super::guards::Guards;
 use super::{AdminState, Unready, answer};
 use crate::config::{Admin, AdminBind, Locations, Problem};
 use crate::gateway::Gateway;
+use crate::process::Current;
 use crate::server::{Held, StartError};
 use crate::telemetry::metrics::Scrape;
 
 /// The admin listener, bound.
-pub struct AdminListener {
-    socket: Socket,
-    guards: Arc<Guards>,
-}
+pub struct AdminListener(Socket);
 
 enum Socket {
     Tcp(TcpListener),
@@ -41,7 +38,7 @@ enum Socket {
 
 impl fmt::Display for AdminListener {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match (&self.socket, self.address()) {
+        match (&self.0, self.address()) {
             (Socket::Unix(_, file), _) => write!(f, "unix:{}", file.0.display()),
             (Socket::Tcp(_), Some(address)) => address.fmt(f),
             (Socket::Tcp(_), None) => f.write_str("closed"),
@@ -74,13 +71,7 @@ pub fn guards(admin: &Admin, locations: &Locations) -> Result<Guards, Problem> {
 
 impl AdminListener {
     /// Opens the socket, unless it is held already.
-    pub async fn bind(
-        admin: &Admin,
-        gateway: &Gateway,
-        held: &mut Held,
-    ) -> Result<Self, StartError> {
-        let guards = guards(admin, &gateway.config().locations)
-            .map_err(|problem| StartError::Config(vec![problem]))?;
+    pub async fn bind(admin: &Admin, held: &mut Held) -> Result<Self, StartError> {
         let failed = |address: String| move |source| StartError::Listen { address, source };
         let socket = match &admin.bind {
             AdminBind::Tcp(address) => {
@@ -95,31 +86,31 @@ impl AdminListener {
                 bind_unix(path.clone()).await.map_err(failed(address))?
             }
         };
-        Ok(Self { socket, guards: Arc::new(guards) })
+        Ok(Self(socket))
     }
 
     /// The actual address, where it is TCP.
     pub fn address(&self) -> Option<SocketAddr> {
-        match &self.socket {
+        match &self.0 {
             Socket::Tcp(socket) => socket.local_addr().ok(),
             Socket::Unix(..) => None,
         }
     }
 
     /// Serves until dropped.
-    pub async fn run(self, gateway: Arc<Gateway>) {
+    pub async fn run(self, current: Current) {
         let tasks = TaskTracker::new();
         loop {
-            let accepted = match &self.socket {
+            let accepted = match &self.0 {
                 Socket::Tcp(socket) => socket.accept().await.map(|(stream, _)| {
-                    tasks.spawn(serve(stream, Arc::clone(&gateway), Arc::clone(&self.guards)));
+                    tasks.spawn(serve(stream, current.clone()));
                 }),
                 Socket::Unix(socket, _) => socket.accept().await.map(|(stream, _)| {
-                    tasks.spawn(serve(stream, Arc::clone(&gateway), Arc::clone(&self.guards)));
+                    tasks.spawn(serve(stream, current.clone()));
                 }),
             };
             if let Err(error) = accepted {
-                gateway.telemetry().accept_failed("admin", &error);
+                current.gateway().telemetry().accept_failed("admin", &error);
                 tokio::time::sleep(PAUSE).await;
             }
         }
@@ -143,16 +134,15 @@ async fn bind_unix(path: PathBuf) -> io::Result<Socket> {
     Ok(Socket::Unix(listener, SocketFile(path)))
 }
 
-async fn serve(
-    stream: impl AsyncRead + AsyncWrite + Unpin,
-    gateway: Arc<Gateway>,
-    guards: Arc<Guards>,
-) {
+async fn serve(stream: impl AsyncRead + AsyncWrite + Unpin, current: Current) {
     let service = service_fn(|request: Request<Incoming>| {
-        let (gateway, guards) = (Arc::clone(&gateway), Arc::clone(&guards));
+        // Each request is answered by the gateway in force.
+        let gateway = current.gateway();
         async move {
             let (head, _) = request.into_parts();
-            let response = answer(&guards, &*gateway, &head.method, head.uri.path(), &head.headers);
+            let response = gateway.guards().map_or_else(Response::default, |guards| {
+                answer(guards, &*gateway, &head.method, head.uri.path(), &head.headers)
+            });
             Ok::<Response<Full<Bytes>>, Infallible>(response.map(Full::new))
         }
     });
@@ -167,9 +157,9 @@ async fn serve(
 impl AdminState for Gateway {
     fn scrape(&self) -> Scrape {
         self.telemetry().metrics.render(|metrics| {
-            for session in self.registry().snapshot() {
-                metrics.add_traffic(session.route, &session.traffic.take_unreported());
-            }
+            let sessions = self.registry().snapshot();
+            let unreported = sessions.iter().map(|s| (&*s.route, s.traffic.take_unreported()));
+            metrics.add_traffic_by_label(unreported);
             metrics.set_pending_bytes(self.registry().pending());
         })
     }

@@ -14,11 +14,11 @@ use super::rate::Bucket;
 use super::rejection::Rejection;
 use crate::config::{ProcessLimits, Rate};
 
-/// A number of places, taken and given back.
-#[derive(Debug)]
+/// Places, taken and given back. How many there are says who takes one: that may change while they
+/// are taken.
+#[derive(Debug, Default)]
 pub struct Places {
     taken: AtomicUsize,
-    limit: usize,
 }
 
 /// One taken place.
@@ -26,14 +26,9 @@ pub struct Places {
 pub struct Place(Arc<Places>);
 
 impl Places {
-    /// This many places, all free.
-    pub fn new(limit: usize) -> Arc<Self> {
-        Arc::new(Self { taken: AtomicUsize::new(0), limit })
-    }
-
-    /// Takes a place if there is one.
-    pub fn take(self: &Arc<Self>) -> Option<Place> {
-        let one_more = |taken| (taken < self.limit).then_some(taken + 1);
+    /// Takes a place if fewer than `limit` are taken.
+    pub fn take(self: &Arc<Self>, limit: usize) -> Option<Place> {
+        let one_more = |taken| (taken < limit).then_some(taken + 1);
         self.taken.fetch_update(Ordering::AcqRel, Ordering::Acquire, one_more).ok()?;
         Some(Place(Arc::clone(self)))
     }
@@ -50,37 +45,38 @@ impl Drop for Place {
     }
 }
 
-/// The places of the whole process.
-#[derive(Debug)]
-pub struct ConnectionLimits {
-    /// Connections that may become sessions.
-    pub regular: Arc<Places>,
-    /// Further connections that are only told why they are refused: a twentieth on top.
-    pub refusing: Arc<Places>,
-    /// Sockets kept for a moment to tell a refusal by Close: a tenth of the connections.
-    pub refusing_closes: Arc<Places>,
+/// The places of the whole process, all free at first.
+#[derive(Debug, Default)]
+pub struct ConnectionPools {
+    regular: Arc<Places>,
+    refusing: Arc<Places>,
+    refusing_closes: Arc<Places>,
 }
 
-impl ConnectionLimits {
-    /// All free.
-    pub fn new(limits: &ProcessLimits) -> Self {
-        Self {
-            regular: Places::new(limits.connections),
-            refusing: Places::new((limits.connections / 20).max(1)),
-            refusing_closes: Places::new((limits.connections / 10).max(1)),
-        }
+impl ConnectionPools {
+    /// A place for a connection that may become a session.
+    pub fn take_regular(&self, limits: &ProcessLimits) -> Option<Place> {
+        self.regular.take(limits.connections)
+    }
+
+    /// A place for a further connection that is only told why it is refused: a twentieth on top.
+    pub fn take_refusing(&self, limits: &ProcessLimits) -> Option<Place> {
+        self.refusing.take((limits.connections / 20).max(1))
+    }
+
+    /// A socket kept for a moment to tell a refusal by Close: a tenth of the connections.
+    pub fn take_refusing_close(&self, limits: &ProcessLimits) -> Option<Place> {
+        self.refusing_closes.take((limits.connections / 10).max(1))
     }
 }
 
 /// What is known of each client address.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct AddressTable {
     entries: DashMap<IpAddr, Entry>,
-    connections: u32,
-    rate: Option<Rate>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Entry {
     open: u32,
     bucket: Option<Bucket>,
@@ -94,19 +90,11 @@ pub struct AddressPlace {
 }
 
 impl AddressTable {
-    /// An empty table.
-    pub fn new(limits: &ProcessLimits) -> Arc<Self> {
-        Arc::new(Self {
-            entries: DashMap::new(),
-            connections: limits.connections_per_address,
-            rate: limits.handshakes_per_address,
-        })
-    }
-
-    /// Counts a connection of `address`, if its rate and number allow it.
+    /// Counts a connection of `address`, if its rate and number are within `limits`.
     pub fn admit(
         self: &Arc<Self>,
         address: IpAddr,
+        limits: &ProcessLimits,
         now: Instant,
     ) -> Result<AddressPlace, Rejection> {
         let mut key = key_of(address);
@@ -115,15 +103,13 @@ impl AddressTable {
             // not disturbed.
             key = IpAddr::V6(Ipv6Addr::UNSPECIFIED);
         }
-        let mut entry = self.entries.entry(key).or_insert_with(|| Entry {
-            open: 0,
-            bucket: self.rate.map(|rate| Bucket::new(rate, now)),
-        });
+        let mut entry = self.entries.entry(key).or_default();
+        entry.set_rate(limits.handshakes_per_address, now);
         if let Some(Err(wait)) = entry.bucket.as_mut().map(|bucket| bucket.take(now)) {
             let retry_after = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
             return Err(Rejection::RateLimited { retry_after });
         }
-        if self.connections > 0 && entry.open >= self.connections {
+        if limits.connections_per_address > 0 && entry.open >= limits.connections_per_address {
             return Err(Rejection::AddressLimit);
         }
         entry.open += 1;
@@ -146,6 +132,15 @@ impl AddressTable {
     /// Whether no address is known.
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty()
+    }
+}
+
+impl Entry {
+    /// Another rate than so far begins anew.
+    fn set_rate(&mut self, rate: Option<Rate>, now: Instant) {
+        if self.bucket.as_ref().map(Bucket::rate) != rate {
+            self.bucket = rate.map(|rate| Bucket::new(rate, now));
+        }
     }
 }
 
@@ -187,21 +182,31 @@ mod tests {
 
     #[test]
     fn places_are_given_back_on_drop() {
-        let places = Places::new(2);
-        let first = places.take().unwrap();
-        let second = places.take().unwrap();
-        assert!(places.take().is_none());
+        let places = Arc::new(Places::default());
+        let first = places.take(2).unwrap();
+        let second = places.take(2).unwrap();
+        assert!(places.take(2).is_none());
+        assert!(places.take(3).is_some(), "the limit has been raised");
         drop(first);
-        assert!(places.take().is_some());
+        assert!(places.take(1).is_none(), "the limit has been lowered");
+        assert!(places.take(2).is_some());
         drop(second);
         assert_eq!(places.taken(), 0);
-        let all = ConnectionLimits::new(&limits(1, None));
-        assert_eq!((all.regular.limit, all.refusing.limit, all.refusing_closes.limit), (40, 2, 4));
+    }
+
+    #[test]
+    fn refusals_have_places_of_their_own() {
+        let (pools, limits) = (ConnectionPools::default(), limits(1, None));
+        let count = |take: &dyn Fn() -> Option<Place>| std::iter::from_fn(take).collect::<Vec<_>>();
+        let regular = count(&|| pools.take_regular(&limits));
+        let refusing = count(&|| pools.take_refusing(&limits));
+        let closes = count(&|| pools.take_refusing_close(&limits));
+        assert_eq!([regular, refusing, closes].map(|places| places.len()), [40, 2, 4]);
     }
 
     #[test]
     fn an_address_has_so_many_connections_and_a_v6_network_counts_as_one() {
-        let table = AddressTable::new(&limits(1, None));
+        let (table, limits) = (Arc::new(AddressTable::default()), limits(1, None));
         let now = Instant::now();
         let rows = [
             ("10.0.0.1", true),
@@ -214,28 +219,50 @@ mod tests {
         ];
         let mut places = Vec::new();
         for (address, admitted) in rows {
-            let place = table.admit(address.parse().unwrap(), now);
+            let place = table.admit(address.parse().unwrap(), &limits, now);
             assert_eq!(place.is_ok(), admitted, "{address}");
             places.extend(place);
         }
         drop(places);
         table.sweep(now);
         assert!(table.is_empty());
-        assert!(table.admit("10.0.0.1".parse().unwrap(), now).is_ok());
+        assert!(table.admit("10.0.0.1".parse().unwrap(), &limits, now).is_ok());
     }
 
     #[test]
     fn an_address_that_connects_too_often_is_told_when_to_come_back() {
-        let table = AddressTable::new(&limits(0, Some(Rate { per_second: 0.5, burst: 2 })));
+        let table = Arc::new(AddressTable::default());
+        let limits = limits(0, Some(Rate { per_second: 0.5, burst: 2 }));
         let (now, address) = (Instant::now(), "10.0.0.1".parse().unwrap());
-        assert!(table.admit(address, now).is_ok());
-        assert!(table.admit(address, now).is_ok());
-        let refused = table.admit(address, now).unwrap_err();
+        assert!(table.admit(address, &limits, now).is_ok());
+        assert!(table.admit(address, &limits, now).is_ok());
+        let refused = table.admit(address, &limits, now).unwrap_err();
         assert_eq!(refused, Rejection::RateLimited { retry_after: 2 });
         table.sweep(now);
         assert_eq!(table.len(), 1, "a used bucket is kept");
-        assert!(table.admit(address, now + Duration::from_secs(3)).is_ok());
+        assert!(table.admit(address, &limits, now + Duration::from_secs(3)).is_ok());
         table.sweep(now + Duration::from_secs(60));
         assert!(table.is_empty());
+    }
+
+    #[test]
+    fn changed_limits_count_from_the_next_connection_and_what_is_open_still_counts() {
+        let table = Arc::new(AddressTable::default());
+        let (now, address) = (Instant::now(), "10.0.0.1".parse().unwrap());
+        let rate = |burst| Some(Rate { per_second: 0.5, burst });
+        let open = [table.admit(address, &limits(2, rate(1)), now).unwrap()];
+        assert!(table.admit(address, &limits(2, rate(1)), now).is_err());
+        let place = table.admit(address, &limits(2, rate(2)), now).unwrap();
+        assert_eq!(
+            table.admit(address, &limits(2, None), now).unwrap_err(),
+            Rejection::AddressLimit
+        );
+        drop(place);
+        assert_eq!(
+            table.admit(address, &limits(1, None), now).unwrap_err(),
+            Rejection::AddressLimit
+        );
+        drop(open);
+        assert!(table.admit(address, &limits(1, None), now).is_ok());
     }
 }

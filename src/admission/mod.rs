@@ -32,9 +32,8 @@ pub mod users;
 
 /// What admission needs to decide.
 pub struct Admission {
-    keys: Vec<KeySet>,
-    /// Places per user.
-    pub users: Arc<UserTable>,
+    verifiers: Vec<(Arc<str>, KeySet)>,
+    users: Arc<UserTable>,
 }
 
 /// The right to open a session.
@@ -56,24 +55,24 @@ pub struct Subject {
 }
 
 impl Admission {
-    /// Reads all verification keys; also returns what is not wrong but unwise.
-    pub fn new(config: &Config) -> Result<(Self, Vec<Problem>), Vec<Problem>> {
-        let (mut keys, mut warnings, mut problems) = (Vec::new(), Vec::new(), Vec::new());
+    /// Reads all verification keys; also returns what is not wrong but unwise. `users` are counted
+    /// whatever the configuration.
+    pub fn new(
+        config: &Config,
+        users: Arc<UserTable>,
+    ) -> Result<(Self, Vec<Problem>), Vec<Problem>> {
+        let (mut verifiers, mut warnings, mut problems) = (Vec::new(), Vec::new(), Vec::new());
         for verifier in &config.verifiers {
             let path = format!("verifiers.{}", verifier.name);
             match keys::load(verifier, &path, &config.locations) {
                 Ok((set, unwise)) => {
-                    keys.push(set);
+                    verifiers.push((Arc::from(verifier.name.as_str()), set));
                     warnings.extend(unwise);
                 }
                 Err(wrong) => problems.extend(wrong),
             }
         }
-        if problems.is_empty() {
-            Ok((Self { keys, users: Arc::default() }, warnings))
-        } else {
-            Err(problems)
-        }
+        if problems.is_empty() { Ok((Self { verifiers, users }, warnings)) } else { Err(problems) }
     }
 
     /// Decides on a request for a route; `now` in seconds since 1970.
@@ -87,16 +86,16 @@ impl Admission {
         let (route, parameters) = (&config.routes[matched.route], &matched.parameters);
         origin::check(&route.origins, request.origin.as_deref())?;
         let Some(verifier) = route.verifier else { return Ok(Permit { subject: None }) };
-        let (rules, keys) = (&config.verifiers[verifier], &self.keys[verifier]);
+        let (rules, (name, keys)) = (&config.verifiers[verifier], &self.verifiers[verifier]);
         let presented = token::extract(&rules.sources, request, &route.origins)?;
         let identity = jwt::verify(rules, keys, &presented.token, now)?;
         authorize::check(&route.authorize, &identity.claims, |name| parameters.get(name))
             .map_err(Rejection::Forbidden)?;
         let key = UserKey {
-            verifier,
+            verifier: Arc::clone(name),
             issuer: identity.issuer.clone(),
             user: Arc::clone(&identity.user),
-            scope: scope(&route.limits.user_scope, matched.route, parameters),
+            scope: scope(&route.limits.user_scope, &route.label, parameters),
         };
         // A holder that is asked has its pong time, and a moment to be heard.
         let patience = config.keepalive.client_pong + Duration::from_secs(1);
@@ -105,9 +104,9 @@ impl Admission {
     }
 }
 
-fn scope(scope: &UserScope, route: usize, parameters: &Parameters) -> ScopeKey {
+fn scope(scope: &UserScope, route: &str, parameters: &Parameters) -> ScopeKey {
     match scope {
-        UserScope::Route => ScopeKey::Route(route),
+        UserScope::Route => ScopeKey::Route(Arc::from(route)),
         UserScope::All => ScopeKey::All,
         UserScope::Path(name) => {
             ScopeKey::Path(name.clone(), parameters.get(name).unwrap_or_default().to_owned())

@@ -18,6 +18,11 @@ impl Bucket {
         Self { rate, tokens: f64::from(rate.burst), updated: now }
     }
 
+    /// What it was made with.
+    pub fn rate(&self) -> Rate {
+        self.rate
+    }
+
     /// Takes a token, or says how long until there is one.
     pub fn take(&mut self, now: Instant) -> Result<(), Duration> {
         self.ready(now)?;

@@ -20,8 +20,8 @@ use crate::ws::settle::Ending;
 /// Who is counted: users of different issuers are different people.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct UserKey {
-    /// Index of the verifier.
-    pub verifier: usize,
+    /// Name of the verifier.
+    pub verifier: Arc<str>,
     /// The token's issuer.
     pub issuer: Option<Arc<str>>,
     /// The token's user.
@@ -33,8 +33,8 @@ pub struct UserKey {
 /// What a user's sessions are counted by.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum ScopeKey {
-    /// One route.
-    Route(usize),
+    /// One route, by its label.
+    Route(Arc<str>),
     /// All routes.
     All,
     /// A path parameter's value.
@@ -242,7 +242,7 @@ mod tests {
     use crate::config::UserScope;
 
     fn key(user: &str) -> UserKey {
-        UserKey { verifier: 0, issuer: None, user: user.into(), scope: ScopeKey::All }
+        UserKey { verifier: "users".into(), issuer: None, user: user.into(), scope: ScopeKey::All }
     }
 
     fn limits(connections_per_user: u32, when_user_full: WhenUserFull) -> RouteLimits {
@@ -260,7 +260,7 @@ mod tests {
 
     fn handle(id: u64) -> Arc<SessionHandle> {
         let client = SocketAddr::from(([127, 0, 0, 1], 1));
-        SessionHandle::new(SessionId::new(id), 0, None, client, Instant::now())
+        SessionHandle::new(SessionId::new(id), "/ws".into(), None, client, Instant::now())
     }
 
     async fn reserve(table: &Arc<UserTable>, limits: &RouteLimits) -> Result<UserPlace, Rejection> {

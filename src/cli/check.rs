@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use super::Exit;
 use crate::config::{Config, Problem};
+use crate::process::Process;
 use crate::server;
 use crate::telemetry::escape::printable;
 use crate::upstream::connect::connect;
@@ -66,7 +67,8 @@ fn examine(file: &Path) -> Result<Vec<Problem>, Vec<Problem>> {
     let config = read(file)?;
     let mut facts: Vec<_> = descriptors(&config).into_iter().collect();
     facts.extend(reachability(&config));
-    let mut warnings = server::load(config)?.warnings;
+    let process = Process::new(&config.limits);
+    let mut warnings = server::load(config, &process)?.warnings;
     warnings.extend(facts);
     Ok(warnings)
 }

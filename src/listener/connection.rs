@@ -142,7 +142,8 @@ async fn refuse(
     (record.by, record.phase) = rejection.by_and_phase();
     let by_close = refusal.by_close.and_then(|told| {
         // A socket kept open for a refusal is dear: past a tenth of all, it is told by HTTP.
-        let place = gateway.connections().refusing_closes.take()?;
+        let pools = &gateway.process().connections;
+        let place = pools.take_refusing_close(&gateway.config().limits)?;
         Some((told, place))
     });
     let status = if let Some((told, _place)) = by_close {

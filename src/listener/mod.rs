@@ -1,6 +1,7 @@
 //! Public sockets: accepting, and everything before HTTP. I/O.
 //!
-//! [`Listener::run`] accepts and counts; [`connection::serve`] is what becomes of each connection.
+//! [`accept`] takes connections from a socket and counts them; [`connection::serve`] is what becomes
+//! of each.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -16,6 +17,7 @@ use crate::admission::rejection::Rejection;
 use crate::config::{self, Config, Problem};
 use crate::gateway::Gateway;
 use crate::handshake::forwarded;
+use crate::process::Current;
 use crate::telemetry::metrics::GaugeGuard;
 
 pub mod connection;
@@ -24,16 +26,25 @@ mod http;
 pub mod proxy_protocol;
 pub mod tls;
 
-/// A public listener with what its connections need.
+/// A public listener with what its connections need, as one configuration has it.
 pub struct Listener {
-    /// Index in the configuration.
-    pub index: usize,
+    /// Which socket is meant.
+    pub key: ListenerKey,
     /// The address as configured: the `listener` label.
     pub label: Arc<str>,
     /// What the operator said.
     pub config: config::Listener,
     /// TLS, where configured.
     pub tls: Option<tls::Tls>,
+}
+
+/// What makes a listener the same one in another configuration, whatever else is said of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ListenerKey {
+    /// As configured.
+    bind: SocketAddr,
+    /// Several may want any free port of the same address: which of them.
+    nth: usize,
 }
 
 /// A connection as it was accepted.
@@ -65,7 +76,10 @@ impl Listener {
             .map(|settings| tls::load(settings, &path, &config.locations))
             .transpose()?;
         let label = Arc::from(listener.bind.to_string());
-        Ok(Self { index, label, config: listener, tls })
+        let others = config.listeners.iter().take(index);
+        let nth = others.filter(|other| other.bind == listener.bind).count();
+        let key = ListenerKey { bind: listener.bind, nth };
+        Ok(Self { key, label, config: listener, tls })
     }
 
     /// Opens the socket.
@@ -82,32 +96,6 @@ impl Listener {
     /// Whether what `address` says of others is believed.
     pub fn trusts(&self, address: IpAddr) -> bool {
         forwarded::is_trusted(address, &self.config.trusted_proxies)
-    }
-
-    /// Accepts until `stop`. Nothing a peer or the operating system does ends the loop.
-    pub async fn run(
-        self: Arc<Self>,
-        socket: TcpListener,
-        gateway: Arc<Gateway>,
-        stop: CancellationToken,
-    ) {
-        let mut pause = FIRST_PAUSE;
-        while let Some(accepted) = stop.run_until_cancelled(socket.accept()).await {
-            match accepted {
-                Ok((tcp, peer)) => {
-                    pause = FIRST_PAUSE;
-                    self.arrive(&gateway, tcp, peer);
-                }
-                // The peer was quicker to leave than we to accept.
-                Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
-                Err(error) => {
-                    // Out of descriptors or memory: accepting again at once would spin.
-                    gateway.telemetry().accept_failed(&self.label, &error);
-                    tokio::time::sleep(pause).await;
-                    pause = (pause * 2).min(LONGEST_PAUSE);
-                }
-            }
-        }
     }
 
     fn arrive(self: &Arc<Self>, gateway: &Arc<Gateway>, tcp: TcpStream, peer: SocketAddr) {
@@ -131,19 +119,50 @@ impl Listener {
         client: Option<IpAddr>,
         now: Instant,
     ) -> Option<(ConnectionPlaces, Option<Rejection>)> {
-        let limits = gateway.connections();
-        let (process, address, refusal) = match limits.regular.take() {
-            None => (limits.refusing.take()?, None, Some(Rejection::Overloaded)),
+        let (pools, limits) = (&gateway.process().connections, &gateway.config().limits);
+        let (process, address, refusal) = match pools.take_regular(limits) {
+            None => (pools.take_refusing(limits)?, None, Some(Rejection::Overloaded)),
             Some(place) => {
-                let admitted = client.map(|client| gateway.addresses().admit(client, now));
+                let addresses = &gateway.process().addresses;
+                let admitted = client.map(|client| addresses.admit(client, limits, now));
                 match admitted.transpose() {
                     Ok(address) => (place, address, None),
-                    Err(rejection) => (limits.refusing.take()?, None, Some(rejection)),
+                    Err(rejection) => (pools.take_refusing(limits)?, None, Some(rejection)),
                 }
             }
         };
         let gauge = gateway.telemetry().metrics.connection(&self.label);
         Some((ConnectionPlaces { _process: process, address, _gauge: gauge }, refusal))
+    }
+}
+
+/// Accepts on a listener's socket until `stop`, or until the gateway in force does not know the
+/// listener. Each connection is the gateway's that is in force when it comes. Nothing a peer or the
+/// operating system does ends the loop.
+pub(crate) async fn accept(
+    key: ListenerKey,
+    socket: TcpListener,
+    current: Current,
+    stop: CancellationToken,
+) {
+    let mut pause = FIRST_PAUSE;
+    while let Some(accepted) = stop.run_until_cancelled(socket.accept()).await {
+        let gateway = current.gateway();
+        let Some(listener) = gateway.listener(&key) else { return };
+        match accepted {
+            Ok((tcp, peer)) => {
+                pause = FIRST_PAUSE;
+                listener.arrive(&gateway, tcp, peer);
+            }
+            // The peer was quicker to leave than we to accept.
+            Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
+            Err(error) => {
+                // Out of descriptors or memory: accepting again at once would spin.
+                gateway.telemetry().accept_failed(&listener.label, &error);
+                tokio::time::sleep(pause).await;
+                pause = (pause * 2).min(LONGEST_PAUSE);
+            }
+        }
     }
 }
 

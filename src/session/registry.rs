@@ -22,7 +22,7 @@ use crate::ws::violation::Side;
 pub struct Registry {
     sessions: DashMap<SessionId, Arc<SessionHandle>>,
     pending: AtomicU64,
-    pending_limit: u64,
+    pending_limit: AtomicU64,
     /// Zero of [`SessionHandle::stalled`].
     epoch: Instant,
     is_closing: AtomicBool,
@@ -33,8 +33,8 @@ pub struct Registry {
 pub struct SessionHandle {
     /// The request id.
     pub id: SessionId,
-    /// Index of the route.
-    pub route: usize,
+    /// Label of the route; its index would be another in the next configuration.
+    pub route: Arc<str>,
     /// The user, where a token named one.
     pub user: Option<Arc<str>>,
     /// The client's address.
@@ -111,7 +111,7 @@ impl SessionHandle {
     /// A handle for a session that begins now.
     pub fn new(
         id: SessionId,
-        route: usize,
+        route: Arc<str>,
         user: Option<Arc<str>>,
         client: SocketAddr,
         opened: Instant,
@@ -184,10 +184,15 @@ impl Registry {
         Self {
             sessions: DashMap::new(),
             pending: AtomicU64::new(0),
-            pending_limit,
+            pending_limit: AtomicU64::new(pending_limit),
             epoch: now,
             is_closing: AtomicBool::new(false),
         }
+    }
+
+    /// From now on all sessions together may hold this much for slow readers.
+    pub fn set_pending_limit(&self, bytes: u64) {
+        self.pending_limit.store(bytes, Ordering::Relaxed);
     }
 
     /// Lists a session. One that comes while all are being closed is closed as well.
@@ -241,7 +246,7 @@ impl Registry {
             slot.store(since.map_or(0, |since| self.millis(since)), Ordering::Relaxed);
         }
         let has_grown = self.set_pending(handle, pending);
-        while has_grown && self.pending() > self.pending_limit {
+        while has_grown && self.pending() > self.pending_limit.load(Ordering::Relaxed) {
             if !self.end_slowest() {
                 return;
             }
@@ -298,7 +303,7 @@ mod tests {
 
     fn handle(id: u64) -> Arc<SessionHandle> {
         let client = SocketAddr::from(([127, 0, 0, 1], 1));
-        SessionHandle::new(SessionId::new(id), 0, None, client, Instant::now())
+        SessionHandle::new(SessionId::new(id), "/ws".into(), None, client, Instant::now())
     }
 
     #[test]

@@ -9,8 +9,8 @@ use prometheus::{
 /// The families, registered.
 ///
 /// The rest of telemetry resolves handles from them once per route, upstream or listener; only what
-/// happens once at the end of a connection looks labels up.
-#[derive(Debug)]
+/// happens once at the end of a connection looks labels up. A clone shares all of them.
+#[derive(Debug, Clone)]
 pub(super) struct Families {
     pub(super) connections: IntGaugeVec,
     pub(super) accept_errors: IntCounterVec,

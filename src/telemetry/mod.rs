@@ -24,7 +24,8 @@ mod upstream_metrics;
 #[cfg(test)]
 mod testing;
 
-/// Metrics and access log of one gateway; several can live in one process. Shared behind an `Arc`.
+/// Metrics and access log of one gateway, as one of its configurations wants them; several can live in
+/// one process. Shared behind an `Arc`.
 #[derive(Debug)]
 pub struct Telemetry {
     /// Gauges and counters, for guards and for the scrape.
@@ -39,6 +40,15 @@ impl Telemetry {
     pub fn new(config: &Config) -> Self {
         Self {
             metrics: Metrics::new(config),
+            access: config.log.access.then_some(config.log.format),
+            throttles: Throttles::new(config.upstreams.len()),
+        }
+    }
+
+    /// The same counters for the routes, upstreams and listeners of the next configuration.
+    pub fn renewed(&self, config: &Config) -> Self {
+        Self {
+            metrics: self.metrics.renewed(config),
             access: config.log.access.then_some(config.log.format),
             throttles: Throttles::new(config.upstreams.len()),
         }

@@ -1,5 +1,7 @@
 //! The metrics of one upstream and its endpoints, resolved once.
 
+use std::collections::HashSet;
+
 use prometheus::{IntCounter, IntGauge};
 
 use super::families::Families;
@@ -26,12 +28,19 @@ pub(super) struct EndpointMetrics {
 }
 
 impl UpstreamMetrics {
-    /// Resolves all handles. Unknown counts as healthy, so `upstream_healthy` starts at 1.
-    pub(super) fn new(families: &Families, upstream: &Upstream) -> Self {
+    /// Resolves all handles. Unknown counts as healthy, so `upstream_healthy` starts at 1, unless the
+    /// endpoint is among those `known`.
+    pub(super) fn new(
+        families: &Families,
+        upstream: &Upstream,
+        known: &HashSet<(&str, &str)>,
+    ) -> Self {
         let name = upstream.name.as_str();
         let endpoint = |label: &str| {
             let healthy = families.upstream_healthy.with_label_values(&[name, label]);
-            healthy.set(1);
+            if !known.contains(&(name, label)) {
+                healthy.set(1);
+            }
             EndpointMetrics {
                 label: label.to_owned(),
                 healthy,
@@ -47,6 +56,11 @@ impl UpstreamMetrics {
             endpoints: upstream.endpoints.iter().map(|e| endpoint(&e.label)).collect(),
             connect_failures: ConnectFailure::ALL.iter().map(failure).collect(),
         }
+    }
+
+    /// The labels of its endpoints' series: upstream and endpoint.
+    pub(super) fn labels(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.endpoints.iter().map(|endpoint| (self.name.as_str(), endpoint.label.as_str()))
     }
 
     /// An attempt to connect failed.

@@ -1,7 +1,11 @@
-//! The state of an upstream and its endpoints. No I/O but reading the CA file when built.
+//! Upstreams and the state of their endpoints. No I/O but reading the CA file when built.
+//!
+//! An [`Upstream`] belongs to one configuration; an endpoint's state outlives it ([`EndpointTable`]),
+//! so that a reload forgets neither sessions nor health.
 
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use tokio_rustls::TlsConnector;
 use tokio_rustls::rustls::{self, RootCertStore};
@@ -9,7 +13,7 @@ use tokio_rustls::rustls::{self, RootCertStore};
 use super::balance::{self, Candidate};
 use crate::config::{self, Locations, Problem, Target};
 
-/// An upstream with the state of its endpoints.
+/// An upstream, with the state of its endpoints.
 pub struct Upstream {
     /// Index in the configuration.
     pub index: usize,
@@ -31,21 +35,36 @@ pub struct Endpoint {
     pub label: Arc<str>,
     /// How it is reached.
     pub target: Target,
+    /// What is known of it.
+    pub state: Arc<EndpointState>,
+}
+
+/// What is known of an endpoint.
+#[derive(Debug)]
+pub struct EndpointState {
     healthy: AtomicBool,
+    /// Checks that failed in a row.
+    failures: AtomicU32,
     sessions: AtomicUsize,
     last_error: Mutex<Option<String>>,
 }
 
+/// The state of every endpoint that a configuration has or a session is on, by the upstream's name
+/// and the endpoint's label.
+#[derive(Debug, Default)]
+pub struct EndpointTable(Mutex<HashMap<(String, String), Weak<EndpointState>>>);
+
 /// A session's place on an endpoint.
 #[derive(Debug)]
-pub struct EndpointPlace(Arc<Endpoint>);
+pub struct EndpointPlace(Arc<EndpointState>);
 
 impl Upstream {
-    /// Builds the state; all endpoints count as healthy until a check says otherwise.
+    /// Reads the CA file; an endpoint that `known` knows keeps its state.
     pub fn new(
         index: usize,
         config: &config::Upstream,
         locations: &Locations,
+        known: &EndpointTable,
     ) -> Result<Self, Problem> {
         let wants_tls =
             config.endpoints.iter().any(|endpoint| matches!(endpoint.target, Target::Https { .. }));
@@ -55,9 +74,7 @@ impl Upstream {
                 index,
                 label: Arc::from(endpoint.label.as_str()),
                 target: endpoint.target.clone(),
-                healthy: AtomicBool::new(true),
-                sessions: AtomicUsize::new(0),
-                last_error: Mutex::new(None),
+                state: known.state(&config.name, &endpoint.label),
             })
         });
         let endpoints = endpoints.collect();
@@ -70,25 +87,52 @@ impl Upstream {
             .endpoints
             .iter()
             .map(|endpoint| Candidate {
-                healthy: endpoint.is_healthy(),
-                sessions: endpoint.sessions(),
+                healthy: endpoint.state.is_healthy(),
+                sessions: endpoint.state.sessions(),
                 tried: tried.contains(&endpoint.index),
             })
             .collect();
         let turn = self.turn.fetch_add(1, Ordering::Relaxed);
         let endpoint =
             self.endpoints.get(balance::pick(self.config.balance, &candidates, turn)?)?;
-        endpoint.sessions.fetch_add(1, Ordering::AcqRel);
-        Some((Arc::clone(endpoint), EndpointPlace(Arc::clone(endpoint))))
+        endpoint.state.sessions.fetch_add(1, Ordering::AcqRel);
+        Some((Arc::clone(endpoint), EndpointPlace(Arc::clone(&endpoint.state))))
     }
 
     /// Whether any endpoint may be up.
     pub fn has_healthy_endpoint(&self) -> bool {
-        self.endpoints.iter().any(|endpoint| endpoint.is_healthy())
+        self.endpoints.iter().any(|endpoint| endpoint.state.is_healthy())
     }
 }
 
-impl Endpoint {
+impl EndpointTable {
+    /// The state of an endpoint; nothing is known of a new one.
+    fn state(&self, upstream: &str, endpoint: &str) -> Arc<EndpointState> {
+        let mut states = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        states.retain(|_, state| state.strong_count() > 0);
+        let key = (upstream.to_owned(), endpoint.to_owned());
+        if let Some(state) = states.get(&key).and_then(Weak::upgrade) {
+            return state;
+        }
+        let state = Arc::default();
+        states.insert(key, Arc::downgrade(&state));
+        state
+    }
+}
+
+impl Default for EndpointState {
+    /// Unknown, which counts as healthy.
+    fn default() -> Self {
+        Self {
+            healthy: AtomicBool::new(true),
+            failures: AtomicU32::new(0),
+            sessions: AtomicUsize::new(0),
+            last_error: Mutex::new(None),
+        }
+    }
+}
+
+impl EndpointState {
     /// Not known to be down.
     pub fn is_healthy(&self) -> bool {
         self.healthy.load(Ordering::Acquire)
@@ -104,8 +148,16 @@ impl Endpoint {
         self.last_error.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// A check failed; how many in a row that makes.
+    pub(super) fn count_failure(&self) -> u32 {
+        self.failures.fetch_add(1, Ordering::AcqRel).saturating_add(1)
+    }
+
     /// Notes the result of a check; whether that changed the state.
     pub(crate) fn set_health(&self, healthy: bool, error: Option<String>) -> bool {
+        if healthy {
+            self.failures.store(0, Ordering::Release);
+        }
         *self.last_error.lock().unwrap_or_else(PoisonError::into_inner) = error;
         self.healthy.swap(healthy, Ordering::AcqRel) != healthy
     }

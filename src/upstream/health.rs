@@ -1,34 +1,58 @@
 //! Health checks: each endpoint is connected to now and then. I/O.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
 use super::connect::{ConnectError, reach_transport};
 use super::endpoint::{Endpoint, Upstream};
 use crate::config::Health;
-use crate::relay::Environment;
 use crate::telemetry::Telemetry;
 use crate::telemetry::labels::EndpointHealth;
 
-/// Checks every endpoint of `upstream` until `stop`.
-pub fn watch(
-    upstream: &Upstream,
-    environment: &Environment,
-    tasks: &TaskTracker,
-    stop: &CancellationToken,
-) {
-    let Some(health) = &upstream.config.health else { return };
-    for endpoint in &upstream.endpoints {
-        let watch = Watch {
-            upstream: upstream.index,
-            endpoint: Arc::clone(endpoint),
-            health: health.clone(),
-            telemetry: Arc::clone(&environment.telemetry),
-        };
-        tasks.spawn(stop.clone().run_until_cancelled_owned(watch.run()));
+/// The checks that run: one for each endpoint of a configuration that wants it. Dropping it ends them.
+#[derive(Default)]
+pub(crate) struct Checks(HashMap<Key, Running>);
+
+/// Upstream and endpoint.
+type Key = (String, Arc<str>);
+
+struct Running {
+    health: Health,
+    _stop: DropGuard,
+}
+
+impl Checks {
+    /// From now on checks the endpoints of these upstreams. A check that runs already and stays as it
+    /// is goes on undisturbed; one that is no longer wanted ends.
+    pub(crate) fn follow(
+        &mut self,
+        upstreams: &[Upstream],
+        telemetry: &Arc<Telemetry>,
+        tasks: &TaskTracker,
+    ) {
+        let mut before = std::mem::take(&mut self.0);
+        for upstream in upstreams {
+            for endpoint in &upstream.endpoints {
+                let key = (upstream.config.name.clone(), Arc::clone(&endpoint.label));
+                let running = before.remove(&key);
+                let Some(health) = &upstream.config.health else {
+                    // Nobody would ever find out that it is up again.
+                    note(telemetry, upstream.index, endpoint, true, None);
+                    continue;
+                };
+                if running.is_none() {
+                    // Whatever was known of it before, when another configuration had it, is old.
+                    note(telemetry, upstream.index, endpoint, true, None);
+                }
+                let running = running.filter(|running| running.health == *health);
+                let begun = || Watch::new(upstream, endpoint, health, telemetry).begin(tasks);
+                self.0.insert(key, running.unwrap_or_else(begun));
+            }
+        }
     }
 }
 
@@ -40,18 +64,37 @@ struct Watch {
 }
 
 impl Watch {
+    fn new(
+        upstream: &Upstream,
+        endpoint: &Arc<Endpoint>,
+        health: &Health,
+        telemetry: &Arc<Telemetry>,
+    ) -> Self {
+        Self {
+            upstream: upstream.index,
+            endpoint: Arc::clone(endpoint),
+            health: health.clone(),
+            telemetry: Arc::clone(telemetry),
+        }
+    }
+
+    fn begin(self, tasks: &TaskTracker) -> Running {
+        let stop = CancellationToken::new();
+        let health = self.health.clone();
+        tasks.spawn(stop.clone().run_until_cancelled_owned(self.run()));
+        Running { health, _stop: stop.drop_guard() }
+    }
+
     async fn run(self) {
-        let mut failures = 0_u32;
+        let note = |healthy, error| {
+            note(&self.telemetry, self.upstream, &self.endpoint, healthy, error);
+        };
         loop {
             match self.check().await {
-                Ok(()) => {
-                    failures = 0;
-                    self.found(true, None);
-                }
+                Ok(()) => note(true, None),
                 Err(error) => {
-                    failures = failures.saturating_add(1);
-                    if failures >= self.health.fall {
-                        self.found(false, Some(error.to_string()));
+                    if self.endpoint.state.count_failure() >= self.health.fall {
+                        note(false, Some(error.to_string()));
                     }
                 }
             }
@@ -67,16 +110,19 @@ impl Watch {
             .unwrap_or(Err(ConnectError::Timeout(limit)))
             .map(drop)
     }
+}
 
-    fn found(&self, healthy: bool, error: Option<String>) {
-        if self.endpoint.set_health(healthy, error.clone()) {
-            let health = if healthy { EndpointHealth::Healthy } else { EndpointHealth::Unhealthy };
-            self.telemetry.endpoint_health_changed(
-                self.upstream,
-                self.endpoint.index,
-                health,
-                error.as_ref().map(|error| error as &dyn std::fmt::Display),
-            );
-        }
+/// Notes what is known of an endpoint, and tells of it if that is news.
+fn note(
+    telemetry: &Telemetry,
+    upstream: usize,
+    endpoint: &Endpoint,
+    healthy: bool,
+    error: Option<String>,
+) {
+    if endpoint.state.set_health(healthy, error.clone()) {
+        let health = if healthy { EndpointHealth::Healthy } else { EndpointHealth::Unhealthy };
+        let error = error.as_ref().map(|error| error as &dyn std::fmt::Display);
+        telemetry.endpoint_health_changed(upstream, endpoint.index, health, error);
     }
 }

@@ -1,10 +1,11 @@
 //! The gateway's metrics: handles by route, upstream and listener, gauges as guards, the scrape.
 //!
-//! Every `Metrics` has its own registry. Indices are those of [`Config`]; an index out of range
-//! counts nowhere, it never panics.
+//! Every gateway has its own registry. A `Metrics` holds the handles of one [`Config`], and indices
+//! are those of that configuration; an index out of range counts nowhere, it never panics.
+//! [`Metrics::renewed`] makes those of the next one: equal labels are the same series.
 
-use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
 use prometheus::{Encoder, Histogram, IntCounter, IntGauge, Registry, TextEncoder};
@@ -20,18 +21,26 @@ use crate::config::Config;
 use crate::session::traffic::TrafficCounts;
 use crate::ws::violation::{Side, Violation};
 
-/// All metrics of one gateway.
+/// All metrics of one gateway, as one of its configurations counts them.
 #[derive(Debug)]
 pub struct Metrics {
-    registry: Registry,
+    shared: Arc<Shared>,
     pub(super) families: Families,
-    routes: Vec<RouteMetrics>,
-    /// `route="none"`.
-    no_route: HandshakeMetrics,
+    routes: Vec<Arc<RouteMetrics>>,
     upstreams: Vec<UpstreamMetrics>,
     listeners: HashMap<String, ListenerMetrics>,
     ping_rtt: [(Side, Histogram); 2],
     pub(super) close_codes: CloseCodeLabels,
+}
+
+/// What all configurations of a gateway count in.
+#[derive(Debug)]
+struct Shared {
+    registry: Registry,
+    /// `route="none"`.
+    no_route: HandshakeMetrics,
+    /// Every route there has been, by its label: sessions outlive their route's configuration.
+    routes: Mutex<BTreeMap<String, Arc<RouteMetrics>>>,
     /// How many dropped log lines are already counted; held while a scrape is made.
     lines_reported: Mutex<u64>,
 }
@@ -62,7 +71,38 @@ impl Metrics {
         let registry = Registry::new();
         let families = Families::register(&registry);
         export_zeros(&families);
-        set_constants(&families, config);
+        set_constants(&families);
+        let shared = Shared {
+            registry,
+            no_route: HandshakeMetrics::new(&families, "none"),
+            routes: Mutex::default(),
+            lines_reported: Mutex::new(0),
+        };
+        Self::resolve(Arc::new(shared), families, config, &HashSet::new())
+    }
+
+    /// The handles for the next configuration: zeros for what is new in it; what it no longer has
+    /// stays as it is, but for the health of endpoints, which nobody looks after any more.
+    pub fn renewed(&self, config: &Config) -> Self {
+        let known: HashSet<_> = self.upstreams.iter().flat_map(UpstreamMetrics::labels).collect();
+        let shared = Arc::clone(&self.shared);
+        let renewed = Self::resolve(shared, self.families.clone(), config, &known);
+        let kept: HashSet<_> = renewed.upstreams.iter().flat_map(UpstreamMetrics::labels).collect();
+        for (upstream, endpoint) in known.difference(&kept) {
+            // Fails only if it is gone already.
+            let _ = self.families.upstream_healthy.remove_label_values(&[upstream, endpoint]);
+        }
+        renewed
+    }
+
+    fn resolve(
+        shared: Arc<Shared>,
+        families: Families,
+        config: &Config,
+        known: &HashSet<(&str, &str)>,
+    ) -> Self {
+        let limit = i64::try_from(config.limits.connections).unwrap_or(i64::MAX);
+        families.limit_connections.set(limit);
         let listener = |listener: &crate::config::Listener| {
             let name = listener.bind.to_string();
             let metrics = ListenerMetrics {
@@ -73,18 +113,16 @@ impl Metrics {
         };
         Self {
             listeners: config.listeners.iter().map(listener).collect(),
-            routes: config.routes.iter().map(|r| RouteMetrics::new(&families, &r.label)).collect(),
-            no_route: HandshakeMetrics::new(&families, "none"),
+            routes: config.routes.iter().map(|r| shared.route(&families, &r.label)).collect(),
             upstreams: config
                 .upstreams
                 .iter()
-                .map(|u| UpstreamMetrics::new(&families, u))
+                .map(|u| UpstreamMetrics::new(&families, u, known))
                 .collect(),
             ping_rtt: [Side::Client, Side::Upstream]
                 .map(|leg| (leg, families.ping_rtt.with_label_values(&[leg.as_str()]))),
             close_codes: CloseCodeLabels::new(config),
-            lines_reported: Mutex::new(0),
-            registry,
+            shared,
             families,
         }
     }
@@ -111,6 +149,16 @@ impl Metrics {
         }
     }
 
+    /// The same for any routes this gateway ever had, by their labels.
+    pub fn add_traffic_by_label<'a>(&self, deltas: impl Iterator<Item = (&'a str, TrafficCounts)>) {
+        let routes = self.shared.routes();
+        for (route, delta) in deltas {
+            if let Some(metrics) = routes.get(route) {
+                metrics.add_traffic(&delta);
+            }
+        }
+    }
+
     /// Sets the bytes that all sessions together hold for slow readers.
     pub fn set_pending_bytes(&self, bytes: u64) {
         self.families.pending_bytes.set(i64::try_from(bytes).unwrap_or(i64::MAX));
@@ -120,12 +168,13 @@ impl Metrics {
     pub fn render(&self, flush: impl FnOnce(&Self)) -> Scrape {
         flush(self);
         // Held to the end: of two scrapes at once only one may count the dropped lines.
-        let mut reported = self.lines_reported.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut reported =
+            self.shared.lines_reported.lock().unwrap_or_else(PoisonError::into_inner);
         let dropped = logging::lines_dropped();
         self.families.log_lines_dropped.inc_by(dropped.saturating_sub(*reported));
         *reported = dropped;
         let mut body = Vec::new();
-        if let Err(error) = TextEncoder::new().encode(&self.registry.gather(), &mut body) {
+        if let Err(error) = TextEncoder::new().encode(&self.shared.registry.gather(), &mut body) {
             tracing::error!(%error, "the metrics could not be written in full");
         }
         Scrape { content_type: "text/plain; version=0.0.4; charset=utf-8", body }
@@ -133,11 +182,11 @@ impl Metrics {
 
     /// Metrics of a route's handshakes; without route (or an unknown one) those of `none`.
     pub(super) fn handshakes(&self, route: Option<usize>) -> &HandshakeMetrics {
-        self.route(route).map_or(&self.no_route, |metrics| &metrics.handshakes)
+        self.route(route).map_or(&self.shared.no_route, |metrics| &metrics.handshakes)
     }
 
     pub(super) fn route(&self, route: Option<usize>) -> Option<&RouteMetrics> {
-        self.routes.get(route?)
+        self.routes.get(route?).map(AsRef::as_ref)
     }
 
     pub(super) fn upstream(&self, upstream: usize) -> Option<&UpstreamMetrics> {
@@ -156,6 +205,19 @@ impl Metrics {
 
     pub(super) fn ping_rtt(&self, leg: Side) -> Option<&Histogram> {
         self.ping_rtt.iter().find_map(|(of, histogram)| (*of == leg).then_some(histogram))
+    }
+}
+
+impl Shared {
+    fn routes(&self) -> MutexGuard<'_, BTreeMap<String, Arc<RouteMetrics>>> {
+        self.routes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The handles of the route with this label, made if it is new.
+    fn route(&self, families: &Families, label: &str) -> Arc<RouteMetrics> {
+        let mut routes = self.routes();
+        let made = || Arc::new(RouteMetrics::new(families, label));
+        Arc::clone(routes.entry(label.to_owned()).or_insert_with(made))
     }
 }
 
@@ -204,12 +266,10 @@ fn export_zeros(families: &Families) {
     }
 }
 
-fn set_constants(families: &Families, config: &Config) {
+fn set_constants(families: &Families) {
     use std::env::consts::{ARCH, OS};
 
     families.build_info.with_label_values(&[env!("CARGO_PKG_VERSION"), OS, ARCH]).set(1.0);
-    let limit = i64::try_from(config.limits.connections).unwrap_or(i64::MAX);
-    families.limit_connections.set(limit);
     // The configuration the process started with counts as loaded.
     families.config_last_reload_successful.set(1);
     families.config_last_reload_success.set(unix_now());

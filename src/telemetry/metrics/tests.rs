@@ -194,3 +194,38 @@ fn telemetry_can_be_shared_between_threads() {
     shared(&Arc::new(Telemetry::new(&config())));
     shared(&Metrics::new(&config()).session(0));
 }
+
+#[test]
+fn the_next_configuration_counts_on_and_has_zeros_for_what_is_new() {
+    let before = Telemetry::new(&config());
+    before.endpoint_health_changed(0, 1, crate::telemetry::labels::EndpointHealth::Unhealthy, None);
+    let open = before.metrics.session(0);
+    let mut next = config();
+    next.routes[0].label = "/new".to_owned();
+    next.routes.swap(0, 1);
+    next.upstreams[0].endpoints.remove(0);
+    next.limits.connections = 5;
+    let after = before.renewed(&next);
+    let traffic = TrafficCounts {
+        to_client: Counts { messages: [1, 0, 0, 0], bytes: 9 },
+        ..TrafficCounts::default()
+    };
+    after.metrics.add_traffic_by_label([("/a/{id}", traffic), ("/new", traffic)].into_iter());
+    // Sessions that began before the change end after it.
+    before.metrics.add_traffic(0, &traffic);
+    let found = series(&after.metrics);
+    for (name, value) in [
+        (r#"sessions_active{route="/a/{id}"}"#, Some(1.0)),
+        (r#"sessions_active{route="/new"}"#, Some(0.0)),
+        (r#"message_bytes_total{direction="to_client",route="/a/{id}"}"#, Some(18.0)),
+        (r#"message_bytes_total{direction="to_client",route="/new"}"#, Some(9.0)),
+        // Nobody looks after it any more: as it was would be a lie for ever.
+        (r#"upstream_healthy{endpoint="http://127.0.0.1:9001",upstream="chat"}"#, None),
+        (r#"upstream_healthy{endpoint="http://127.0.0.1:9002",upstream="chat"}"#, Some(0.0)),
+        ("limit_connections", Some(5.0)),
+    ] {
+        assert_eq!(found.get(&format!("framegate_{name}")).copied(), value, "{name}");
+    }
+    drop(open);
+    assert_eq!(series(&after.metrics)[r#"framegate_sessions_active{route="/a/{id}"}"#], 0.0);
+}
