@@ -21,10 +21,10 @@ use crate::handshake::request::UpgradeRequest;
 use crate::handshake::{response, subprotocol};
 use crate::listener::connection::Peer;
 use crate::listener::{ConnectionPlaces, Listener, ListenerKey};
+use crate::load::Loaded;
 use crate::process::Process;
 use crate::relay::Environment;
 use crate::route::Router;
-use crate::server::Loaded;
 use crate::session::id::SessionId;
 use crate::session::record::SessionRecord;
 use crate::session::registry::{Registry, SessionHandle};
@@ -38,14 +38,15 @@ use crate::upstream::request::{Origin, UpstreamRequest};
 
 /// Everything a connection needs from accept to session. A connection takes the one in force when it
 /// is accepted and keeps it.
+#[derive(Clone)]
 pub struct Gateway {
     process: Arc<Process>,
     environment: Arc<Environment>,
-    router: Router,
-    admission: Admission,
-    upstreams: Vec<Upstream>,
+    router: Arc<Router>,
+    admission: Arc<Admission>,
+    upstreams: Arc<Vec<Upstream>>,
     listeners: Vec<Arc<Listener>>,
-    guards: Option<Guards>,
+    guards: Option<Arc<Guards>>,
 }
 
 /// The connection a request came on.
@@ -96,12 +97,13 @@ impl Gateway {
     pub(crate) fn new(loaded: Loaded, process: Arc<Process>, telemetry: Telemetry) -> Arc<Self> {
         let Loaded { config, admission, upstreams, listeners, guards, .. } = loaded;
         Arc::new(Self {
-            router: Router::new(&config.routes),
-            admission,
-            upstreams,
+            router: Arc::new(Router::new(&config.routes)),
+            admission: Arc::new(admission),
+            upstreams: Arc::new(upstreams),
             listeners,
-            guards,
+            guards: guards.map(Arc::new),
             environment: Arc::new(Environment {
+                _in_use: telemetry.metrics.configuration(),
                 telemetry: Arc::new(telemetry),
                 registry: Arc::clone(&process.registry),
                 abort: process.abort.clone(),
@@ -109,6 +111,11 @@ impl Gateway {
             }),
             process,
         })
+    }
+
+    /// The same with other certificates.
+    pub(crate) fn with_listeners(&self, listeners: Vec<Arc<Listener>>) -> Arc<Self> {
+        Arc::new(Self { listeners, ..self.clone() })
     }
 
     /// Decides on a handshake and opens its upstream. Everything found out goes into `record`.
@@ -308,11 +315,22 @@ impl Gateway {
         &self.upstreams
     }
 
+    /// The public listeners.
+    pub(crate) fn listeners(&self) -> &[Arc<Listener>] {
+        &self.listeners
+    }
+
     /// Tells the metrics how long the certificates served are valid.
     pub(crate) fn certificates_loaded(&self) {
         let served = self.listeners.iter().filter_map(|listener| listener.tls.as_ref());
-        let served = served.flat_map(|tls| &tls.certificates);
-        self.telemetry().certificates_loaded(served.map(|(name, end)| (name.as_str(), *end)));
+        self.telemetry().certificates_loaded(served.flat_map(|tls| tls.certificates()));
+    }
+
+    /// The certificates served: their names, and what they are.
+    pub(crate) fn certificates(&self) -> Vec<(String, Vec<u8>)> {
+        let served = self.listeners.iter().filter_map(|listener| listener.tls.as_ref());
+        let leaves = served.flat_map(|tls| tls.leaves());
+        leaves.map(|(name, leaf)| (name.to_owned(), leaf.to_owned())).collect()
     }
 
     /// What this configuration says of a socket.
@@ -322,7 +340,7 @@ impl Gateway {
 
     /// The rules for callers of the admin listener, where there is one.
     pub(crate) fn guards(&self) -> Option<&Guards> {
-        self.guards.as_ref()
+        self.guards.as_deref()
     }
 
     /// Every task of the process, so that its end can be waited for.

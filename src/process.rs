@@ -97,6 +97,14 @@ impl Current {
         Self(Arc::new(RwLock::new(gateway)))
     }
 
+    /// From now on `gateway` is in force.
+    pub(crate) fn replace(&self, gateway: Arc<Gateway>) {
+        let mut current = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        let before = std::mem::replace(&mut *current, gateway);
+        drop(current);
+        drop(before);
+    }
+
     /// The gateway in force; whoever has it may keep it, and goes on with it.
     pub fn gateway(&self) -> Arc<Gateway> {
         Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner))

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use super::Exit;
 use crate::config::{Config, Problem};
+use crate::load;
 use crate::process::Process;
-use crate::server;
 use crate::telemetry::escape::printable;
 use crate::upstream::connect::connect;
 
@@ -22,16 +22,6 @@ pub struct CheckArgs {
     /// Treat warnings as errors
     #[arg(long)]
     pub strict: bool,
-}
-
-/// Reads a configuration file. The error is one line for a person.
-pub(super) fn read(file: &Path) -> Result<Config, Vec<Problem>> {
-    let whole_file = |message| vec![Problem { path: String::new(), line: None, message }];
-    let text = std::fs::read_to_string(file)
-        .map_err(|error| whole_file(format!("cannot be read: {error}")))?;
-    // Relative paths are the file's, wherever the gateway is started from.
-    let folder = file.parent().unwrap_or_else(|| Path::new("")).to_owned();
-    Config::parse(&text, &folder)
 }
 
 /// Prints problems to standard error, one a line, the file in front.
@@ -64,36 +54,12 @@ pub(super) fn run(args: &CheckArgs) -> Exit {
 
 /// All problems, or all warnings.
 fn examine(file: &Path) -> Result<Vec<Problem>, Vec<Problem>> {
-    let config = read(file)?;
-    let mut facts: Vec<_> = descriptors(&config).into_iter().collect();
-    facts.extend(reachability(&config));
+    let config = load::read(file)?;
+    let reachability = reachability(&config);
     let process = Process::new(&config.limits);
-    let mut warnings = server::load(config, &process)?.warnings;
-    warnings.extend(facts);
+    let mut warnings = load::load(config, &process)?.warnings;
+    warnings.extend(reachability);
     Ok(warnings)
-}
-
-/// Whether the process may open as many files as `limits.connections` needs.
-pub(super) fn descriptors(config: &Config) -> Option<Problem> {
-    let allowed = open_file_limit()?;
-    // A session has two sockets; the rest is listeners, logs, health checks, refusals.
-    let wanted = config.limits.connections as u64 * 2 + 100;
-    (allowed < wanted).then(|| {
-        config.locations.problem(
-            "limits.connections",
-            format!(
-                "{} connections need {wanted} open files, this process may have {allowed}: \
-                 raise LimitNOFILE (ulimit -n) or lower limits.connections",
-                config.limits.connections
-            ),
-        )
-    })
-}
-
-fn open_file_limit() -> Option<u64> {
-    let limits = std::fs::read_to_string("/proc/self/limits").ok()?;
-    let line = limits.lines().find_map(|line| line.strip_prefix("Max open files"))?;
-    line.split_whitespace().next()?.parse().ok()
 }
 
 /// Which endpoints take no connection right now.

@@ -4,21 +4,25 @@ use std::future::Future;
 use std::io::Write;
 use std::num::NonZero;
 use std::path::Path;
+use std::sync::Arc;
 
 use tokio::runtime::Builder;
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::demo::{self, DemoArgs};
 use super::{Exit, check};
 use crate::config::{Config, LogLevel};
+use crate::load;
+use crate::reload::Reloads;
 use crate::server::{Held, Server, StartError};
 use crate::telemetry::logging;
 
 /// Runs the gateway until SIGTERM or SIGINT and through its drain.
 pub(super) fn run(file: &Path) -> Exit {
-    let config = match check::read(file) {
+    let config = match load::read(file) {
         Ok(config) => config,
         Err(problems) => {
             check::print("error", file, &problems);
@@ -33,20 +37,16 @@ pub(super) fn run(file: &Path) -> Exit {
 }
 
 async fn serve(file: &Path, config: Config) -> Exit {
+    let requested = Arc::new(Notify::new());
     let shutdown = match Signals::new() {
-        Ok(signals) => signals.received(),
+        Ok(signals) => signals.received(Some(Arc::clone(&requested))),
         Err(error) => return failed(&error),
     };
-    let facts = check::descriptors(&config);
     let server = match Server::bind(config, Held::default()).await {
         Ok(server) => server,
         Err(error) => return not_started(file, &error),
     };
-    for warning in server.warnings().iter().chain(&facts) {
-        let (path, line) = (warning.path.as_str(), warning.line);
-        tracing::warn!(path, line, warning = warning.message, "unwise configuration");
-    }
-    server.run(shutdown).await;
+    server.run(shutdown, Some(Reloads { file: file.to_owned(), requested })).await;
     Exit::Success
 }
 
@@ -57,7 +57,7 @@ pub(super) fn demo(args: &DemoArgs) -> Exit {
 
 async fn serve_demo(args: &DemoArgs) -> Exit {
     let shutdown = match Signals::new() {
-        Ok(signals) => signals.received(),
+        Ok(signals) => signals.received(None),
         Err(error) => return failed(&error),
     };
     // Backend and page outlive the gateway's drain: clients are to see 1012, not a lost backend.
@@ -67,7 +67,7 @@ async fn serve_demo(args: &DemoArgs) -> Exit {
         Err(error) => return failed(&error),
     };
     let file = demo.config();
-    let mut config = match check::read(&file) {
+    let mut config = match load::read(&file) {
         Ok(config) => config,
         Err(problems) => {
             check::print("error", &file, &problems);
@@ -90,7 +90,7 @@ async fn serve_demo(args: &DemoArgs) -> Exit {
     print!("{}", demo.greeting(args));
     // Nobody reads it: the demo runs all the same.
     let _ = std::io::stdout().flush();
-    server.run(shutdown).await;
+    server.run(shutdown, None).await;
     stop.cancel();
     tasks.close();
     tasks.wait().await;
@@ -113,26 +113,29 @@ impl Signals {
         })
     }
 
-    /// Resolves at the first; at the second the process ends at once.
-    async fn received(mut self) {
-        self.next().await;
+    /// Resolves at the first that ends the process; at the second it ends at once. SIGHUP asks for a
+    /// reload.
+    async fn received(mut self, reload: Option<Arc<Notify>>) {
+        let hangup = || match &reload {
+            Some(reload) => reload.notify_one(),
+            None => tracing::warn!("SIGHUP ignored: there is nothing to reload"),
+        };
+        self.next(hangup).await;
         #[expect(clippy::disallowed_methods, reason = "must outlive the drain it cuts short")]
         tokio::spawn(async move {
-            self.next().await;
+            self.next(|| tracing::warn!("SIGHUP ignored: the gateway is going down")).await;
             eprintln!("framegate: second signal: ending without waiting for sessions");
             std::process::exit(Exit::Failure as i32);
         });
     }
 
-    async fn next(&mut self) {
+    async fn next(&mut self, hangup: impl Fn()) {
         loop {
             tokio::select! {
                 _ = self.terminate.recv() => return,
                 _ = self.interrupt.recv() => return,
                 // Its default would end the process and every session with it.
-                _ = self.hangup.recv() => {
-                    tracing::warn!("SIGHUP ignored: a changed configuration needs a restart");
-                }
+                _ = self.hangup.recv() => hangup(),
             }
         }
     }

@@ -10,6 +10,7 @@
 
 use std::path::Path;
 
+mod changes;
 mod endpoint;
 mod file;
 mod hosts;
@@ -27,6 +28,7 @@ mod values;
 mod verifier;
 mod warnings;
 
+pub use changes::{Change, Changes};
 pub use limits::{
     MessageRate, OverRate, ProcessLimits, Rate, RouteLimits, UserScope, WhenUserFull,
 };

@@ -20,6 +20,8 @@ use crate::handshake::forwarded;
 use crate::process::Current;
 use crate::telemetry::metrics::GaugeGuard;
 
+use tls::Renewal;
+
 pub mod connection;
 mod establish;
 mod http;
@@ -80,6 +82,23 @@ impl Listener {
         let nth = others.filter(|other| other.bind == listener.bind).count();
         let key = ListenerKey { bind: listener.bind, nth };
         Ok(Self { key, label, config: listener, tls })
+    }
+
+    /// The same with the certificates that lie in the place of its own now, and their names, where
+    /// that is another; and why it is not, where it should be.
+    pub(crate) fn renewed(&self, index: usize, config: &Config) -> (Option<Self>, Renewal) {
+        let (Some(tls), Some(settings)) = (&self.tls, &self.config.tls) else {
+            return (None, Renewal::default());
+        };
+        let path = format!("listener[{index}].tls");
+        let mut renewal = tls.renewed(settings, &path, &config.locations);
+        let renewed = renewal.tls.take().map(|tls| Self {
+            key: self.key.clone(),
+            label: Arc::clone(&self.label),
+            config: self.config.clone(),
+            tls: Some(tls),
+        });
+        (renewed, renewal)
     }
 
     /// Opens the socket.

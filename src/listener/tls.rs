@@ -1,6 +1,11 @@
-//! TLS of a listener: certificates read, checked, and chosen by SNI. I/O when built.
+//! TLS of a listener: certificates read, checked, and chosen by SNI. I/O when built or renewed.
+//!
+//! Whoever renews certificates writes new files in the place of the old ones: [`Tls::renewed`] looks
+//! whether that has happened. While chain and key do not fit each other the old pair is kept.
 
 use std::fmt;
+use std::fs::Metadata;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -19,36 +24,104 @@ use crate::config::{Certificate, ListenerTls, Locations, Problem, TlsVersion};
 pub struct Tls {
     /// What connections are accepted with.
     pub config: Arc<ServerConfig>,
-    /// Name and end (seconds since 1970) of each certificate, for the metrics.
-    pub certificates: Vec<(String, i64)>,
+    pairs: Vec<Arc<Pair>>,
+    authorities: Option<Arc<Authorities>>,
+}
+
+/// What became of certificates whose files have changed.
+#[derive(Default)]
+pub struct Renewal {
+    /// `None`: nothing has changed that could be used.
+    pub tls: Option<Tls>,
+    /// The names of the certificates that are new.
+    pub names: Vec<String>,
+    /// Why what was found could not be used.
+    pub problems: Vec<Problem>,
 }
 
 /// Reads everything `tls` names. `path` is its place in the configuration (`listener[0].tls`).
 pub fn load(tls: &ListenerTls, path: &str, locations: &Locations) -> Result<Tls, Vec<Problem>> {
     let mut problems = Vec::new();
-    let mut loaded = Vec::new();
+    let mut pairs = Vec::new();
     for (index, certificate) in tls.certificates.iter().enumerate() {
-        match read_pair(certificate) {
-            Ok(pair) => loaded.push(pair),
-            Err((field, message)) => problems
-                .push(locations.problem(format!("{path}.certificates[{index}].{field}"), message)),
+        match Pair::read(certificate) {
+            Ok(pair) => pairs.push(Arc::new(pair)),
+            Err(fault) => problems.push(fault.at(path, index, locations)),
         }
     }
-    let config = build(tls, &loaded)
-        .map_err(|message| locations.problem(format!("{path}.client_ca"), message));
-    match config {
-        Ok(config) if problems.is_empty() => Ok(Tls {
-            config: Arc::new(config),
-            certificates: loaded
-                .iter()
-                .map(|pair| (pair.names.first().cloned().unwrap_or_default(), pair.not_after))
-                .collect(),
-        }),
-        Ok(_) => Err(problems),
-        Err(problem) => {
-            problems.push(problem);
-            Err(problems)
+    let authorities = tls.client_ca.as_deref().map(Authorities::read).transpose();
+    let authorities = authorities.unwrap_or_else(|message| {
+        problems.push(locations.problem(format!("{path}.client_ca"), message));
+        None
+    });
+    if !problems.is_empty() {
+        return Err(problems);
+    }
+    Tls::new(tls, pairs, authorities.map(Arc::new))
+        .map_err(|message| vec![locations.problem(format!("{path}.client_ca"), message)])
+}
+
+impl Tls {
+    fn new(
+        settings: &ListenerTls,
+        pairs: Vec<Arc<Pair>>,
+        authorities: Option<Arc<Authorities>>,
+    ) -> Result<Self, String> {
+        let config = build(settings, &pairs, authorities.as_deref())?;
+        Ok(Self { config: Arc::new(config), pairs, authorities })
+    }
+
+    /// Name and end (seconds since 1970) of each certificate, for the metrics.
+    pub fn certificates(&self) -> impl Iterator<Item = (&str, i64)> {
+        self.pairs.iter().map(|pair| (pair.name(), pair.not_after))
+    }
+
+    /// The certificates themselves, to tell which are the same.
+    pub(crate) fn leaves(&self) -> impl Iterator<Item = (&str, &[u8])> {
+        self.pairs
+            .iter()
+            .map(|pair| (pair.name(), pair.key.end_entity_cert().map_or(&[][..], AsRef::as_ref)))
+    }
+
+    /// Reads again those files that are not what they were. A pair that cannot be used now stays as
+    /// it was read last, and is read again the next time.
+    pub fn renewed(&self, settings: &ListenerTls, path: &str, locations: &Locations) -> Renewal {
+        let mut renewal = Renewal::default();
+        let mut pairs = Vec::new();
+        for (index, (pair, files)) in self.pairs.iter().zip(&settings.certificates).enumerate() {
+            let found = (pair.stamps != Pair::stamps(files)).then(|| Pair::read(files));
+            pairs.push(match found {
+                Some(Ok(new)) => {
+                    renewal.names.push(new.name().to_owned());
+                    Arc::new(new)
+                }
+                Some(Err(fault)) => {
+                    renewal.problems.push(fault.at(path, index, locations));
+                    Arc::clone(pair)
+                }
+                None => Arc::clone(pair),
+            });
         }
+        let mut authorities = self.authorities.clone();
+        let fault = |message: String| locations.problem(format!("{path}.client_ca"), message);
+        if let (Some(known), Some(file)) = (&self.authorities, &settings.client_ca)
+            && known.stamp != Stamp::of(file)
+        {
+            match Authorities::read(file) {
+                Ok(new) => {
+                    authorities = Some(Arc::new(new));
+                    renewal.names.push(format!("{path}.client_ca"));
+                }
+                Err(message) => renewal.problems.push(fault(message)),
+            }
+        }
+        if !renewal.names.is_empty() {
+            match Self::new(settings, pairs, authorities) {
+                Ok(tls) => renewal.tls = Some(tls),
+                Err(message) => renewal.problems.push(fault(message)),
+            }
+        }
+        renewal
     }
 }
 
@@ -68,29 +141,95 @@ pub(crate) fn read_certificates(file: &Path) -> Result<Vec<CertificateDer<'stati
     Ok(certificates)
 }
 
+/// What tells a file from the one that was there before, symbolic links followed; `None`: it is gone.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Stamp(Option<[i128; 5]>);
+
+impl Stamp {
+    fn of(file: &Path) -> Self {
+        let nanos =
+            |seconds: i64, nanos: i64| i128::from(seconds) * 1_000_000_000 + i128::from(nanos);
+        let of = |found: Metadata| {
+            [
+                i128::from(found.dev()),
+                i128::from(found.ino()),
+                i128::from(found.size()),
+                nanos(found.mtime(), found.mtime_nsec()),
+                nanos(found.ctime(), found.ctime_nsec()),
+            ]
+        };
+        Self(std::fs::metadata(file).ok().map(of))
+    }
+}
+
 /// A certificate with its key and what it says of itself.
 struct Pair {
     key: Arc<CertifiedKey>,
     /// Lower-case DNS names, wildcards as written.
     names: Vec<String>,
     not_after: i64,
+    stamps: [Stamp; 2],
 }
 
-fn read_pair(certificate: &Certificate) -> Result<Pair, (&'static str, String)> {
-    let chain = read_certificates(&certificate.chain).map_err(|message| ("chain", message))?;
-    let key = PrivateKeyDer::from_pem_file(&certificate.key).map_err(|error| {
-        let file = certificate.key.display();
-        ("key", format!("cannot read a PEM private key from {file}: {error}"))
-    })?;
-    let key = CertifiedKey::from_der(chain, key, &provider()).map_err(|error| {
-        let (file, chain) = (certificate.key.display(), certificate.chain.display());
-        ("key", format!("{file} is not a usable key for the certificate in {chain}: {error}"))
-    })?;
-    let (names, not_after) =
-        key.end_entity_cert().ok().and_then(|leaf| describe(leaf)).ok_or_else(|| {
-            ("chain", format!("{} is not an X.509 certificate", certificate.chain.display()))
+/// What is wrong with a pair, and with which file of it.
+struct PairFault {
+    field: &'static str,
+    message: String,
+}
+
+impl PairFault {
+    fn at(self, path: &str, index: usize, locations: &Locations) -> Problem {
+        locations.problem(format!("{path}.certificates[{index}].{}", self.field), self.message)
+    }
+}
+
+impl Pair {
+    fn stamps(files: &Certificate) -> [Stamp; 2] {
+        [&files.chain, &files.key].map(|file| Stamp::of(file))
+    }
+
+    fn read(files: &Certificate) -> Result<Self, PairFault> {
+        // Before they are read: what changes meanwhile is then seen as changed.
+        let stamps = Self::stamps(files);
+        let fault = |field, message| PairFault { field, message };
+        let chain = read_certificates(&files.chain).map_err(|message| fault("chain", message))?;
+        let key = PrivateKeyDer::from_pem_file(&files.key).map_err(|error| {
+            let file = files.key.display();
+            fault("key", format!("cannot read a PEM private key from {file}: {error}"))
         })?;
-    Ok(Pair { key: Arc::new(key), names, not_after })
+        let key = CertifiedKey::from_der(chain, key, &provider()).map_err(|error| {
+            let (file, chain) = (files.key.display(), files.chain.display());
+            let message = "is not a usable key for the certificate in";
+            fault("key", format!("{file} {message} {chain}: {error}"))
+        })?;
+        let (names, not_after) =
+            key.end_entity_cert().ok().and_then(|leaf| describe(leaf)).ok_or_else(|| {
+                let file = files.chain.display();
+                fault("chain", format!("{file} is not an X.509 certificate"))
+            })?;
+        Ok(Self { key: Arc::new(key), names, not_after, stamps })
+    }
+
+    fn name(&self) -> &str {
+        self.names.first().map_or("", String::as_str)
+    }
+}
+
+/// Who signs client certificates.
+struct Authorities {
+    roots: Arc<RootCertStore>,
+    stamp: Stamp,
+}
+
+impl Authorities {
+    fn read(file: &Path) -> Result<Self, String> {
+        let stamp = Stamp::of(file);
+        let mut roots = RootCertStore::empty();
+        for authority in read_certificates(file)? {
+            roots.add(authority).map_err(|error| error.to_string())?;
+        }
+        Ok(Self { roots: Arc::new(roots), stamp })
+    }
 }
 
 /// DNS names and end of a certificate.
@@ -110,7 +249,11 @@ fn describe(leaf: &[u8]) -> Option<(Vec<String>, i64)> {
     Some((names, certificate.validity().not_after.timestamp()))
 }
 
-fn build(tls: &ListenerTls, pairs: &[Pair]) -> Result<ServerConfig, String> {
+fn build(
+    tls: &ListenerTls,
+    pairs: &[Arc<Pair>],
+    authorities: Option<&Authorities>,
+) -> Result<ServerConfig, String> {
     let versions: &[_] = match tls.min_version {
         TlsVersion::V1_2 => &[&version::TLS12, &version::TLS13],
         TlsVersion::V1_3 => &[&version::TLS13],
@@ -118,14 +261,11 @@ fn build(tls: &ListenerTls, pairs: &[Pair]) -> Result<ServerConfig, String> {
     let builder = ServerConfig::builder_with_provider(provider())
         .with_protocol_versions(versions)
         .map_err(|error| error.to_string())?;
-    let builder = match &tls.client_ca {
+    let builder = match authorities {
         None => builder.with_no_client_auth(),
-        Some(file) => {
-            let mut roots = RootCertStore::empty();
-            for authority in read_certificates(file)? {
-                roots.add(authority).map_err(|error| error.to_string())?;
-            }
-            let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider())
+        Some(Authorities { roots, .. }) => {
+            let roots = Arc::clone(roots);
+            let verifier = WebPkiClientVerifier::builder_with_provider(roots, provider())
                 .build()
                 .map_err(|error| error.to_string())?;
             builder.with_client_cert_verifier(verifier)
@@ -199,5 +339,47 @@ mod tests {
         let (found, not_after) = describe(made.cert.der()).unwrap();
         assert_eq!(found, names);
         assert!(not_after > 1_700_000_000);
+    }
+
+    /// Writes a fresh pair for `name`, or only one file of it; what to configure.
+    fn write(folder: &Path, name: &str, which: &[&str]) -> Certificate {
+        let made = rcgen::generate_simple_self_signed(vec![name.to_owned()]).unwrap();
+        let files = [("chain", made.cert.pem()), ("key", made.signing_key.serialize_pem())];
+        for (file, text) in files.iter().filter(|(file, _)| which.contains(file)) {
+            std::fs::write(folder.join(file), text).unwrap();
+        }
+        Certificate { chain: folder.join("chain"), key: folder.join("key") }
+    }
+
+    #[test]
+    fn a_pair_is_renewed_when_both_its_files_fit_and_kept_until_then() {
+        let folder = tempfile::tempdir().unwrap();
+        let both = ["chain", "key"];
+        let certificates = vec![write(folder.path(), "a.example.com", &both)];
+        let settings = ListenerTls { certificates, min_version: TlsVersion::V1_2, client_ca: None };
+        let (path, locations) = ("listener[0].tls", Locations::default());
+        let tls = load(&settings, path, &locations).ok().unwrap();
+        let renewed = || tls.renewed(&settings, path, &locations);
+        let is_kept = |field: &str| {
+            let Renewal { tls, names, problems } = renewed();
+            assert!(tls.is_none() && names.is_empty());
+            let found: Vec<_> = problems.into_iter().map(|problem| problem.path).collect();
+            let expected = (!field.is_empty()).then(|| format!("{path}.certificates[0].{field}"));
+            assert_eq!(found, Vec::from_iter(expected));
+        };
+        is_kept("");
+        write(folder.path(), "b.example.com", &["key"]);
+        is_kept("key");
+        let chain = std::fs::read(folder.path().join("chain")).unwrap();
+        std::fs::write(folder.path().join("chain"), &chain[..chain.len() / 2]).unwrap();
+        is_kept("chain");
+        std::fs::remove_file(folder.path().join("key")).unwrap();
+        is_kept("chain");
+        write(folder.path(), "b.example.com", &both);
+        let Renewal { tls: new, names, problems } = renewed();
+        assert_eq!((names, problems), (vec!["b.example.com".to_owned()], vec![]));
+        let new = new.unwrap();
+        assert_eq!(new.certificates().next().unwrap().0, "b.example.com");
+        assert!(new.renewed(&settings, path, &locations).tls.is_none(), "once");
     }
 }

@@ -15,6 +15,7 @@ use crate::session::termination::Phase;
 use crate::stream::Stream;
 use crate::telemetry::Telemetry;
 use crate::telemetry::labels::LimitAction;
+use crate::telemetry::metrics::GaugeGuard;
 use crate::ws::settle::{CodePolicy, Ending, settle};
 use crate::ws::violation::Side;
 
@@ -28,7 +29,7 @@ mod pump;
 mod scratch;
 mod session;
 
-/// What all sessions share.
+/// What all sessions of a configuration share.
 #[derive(Debug)]
 pub struct Environment {
     /// The configuration the session began with.
@@ -39,6 +40,8 @@ pub struct Environment {
     pub registry: Arc<Registry>,
     /// Cancelled when there is no more time for orderly ends.
     pub abort: CancellationToken,
+    /// Counts the configuration as in use.
+    pub(crate) _in_use: GaugeGuard,
 }
 
 /// What a session begins with.

@@ -35,6 +35,7 @@ pub(super) struct Families {
     pub(super) config_reloads: IntCounterVec,
     pub(super) config_last_reload_successful: IntGauge,
     pub(super) config_last_reload_success: IntGauge,
+    pub(super) configurations: IntGauge,
     pub(super) certificate_not_after: IntGaugeVec,
     pub(super) draining: IntGauge,
     pub(super) limit_connections: IntGauge,
@@ -159,6 +160,10 @@ impl Families {
             config_last_reload_success: to.gauge(
                 "config_last_reload_success_timestamp_seconds",
                 "When the configuration in force was loaded.",
+            ),
+            configurations: to.gauge(
+                "configurations",
+                "Configurations in use: the one in force, and older ones that sessions began with.",
             ),
             certificate_not_after: to.gauges(
                 "tls_certificate_not_after_timestamp_seconds",

@@ -79,7 +79,7 @@ closed_set! {
         /// The new one is in force.
         Success = "success",
         /// The old one stays in force.
-        Failure = "failure",
+        Error = "error",
     }
 }
 

@@ -5,8 +5,11 @@
 //! Labels come from closed sets ([`labels`]); tokens, query strings and payloads reach neither a
 //! label nor a line.
 
-use crate::config::{Config, LogFormat};
+use std::sync::Arc;
 
+use crate::config::Config;
+
+use self::access_log::AccessSwitch;
 use self::events::Throttles;
 use self::metrics::Metrics;
 
@@ -30,8 +33,8 @@ mod testing;
 pub struct Telemetry {
     /// Gauges and counters, for guards and for the scrape.
     pub metrics: Metrics,
-    /// Form of access-log lines; `None`: there are none.
-    access: Option<LogFormat>,
+    /// The same for all configurations: a log has one form, whoever writes to it.
+    access: Arc<AccessSwitch>,
     throttles: Throttles,
 }
 
@@ -40,16 +43,17 @@ impl Telemetry {
     pub fn new(config: &Config) -> Self {
         Self {
             metrics: Metrics::new(config),
-            access: config.log.access.then_some(config.log.format),
+            access: Arc::new(AccessSwitch::new(&config.log)),
             throttles: Throttles::new(config.upstreams.len()),
         }
     }
 
     /// The same counters for the routes, upstreams and listeners of the next configuration.
     pub fn renewed(&self, config: &Config) -> Self {
+        self.access.set(&config.log);
         Self {
             metrics: self.metrics.renewed(config),
-            access: config.log.access.then_some(config.log.format),
+            access: Arc::clone(&self.access),
             throttles: Throttles::new(config.upstreams.len()),
         }
     }

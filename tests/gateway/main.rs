@@ -24,6 +24,8 @@ mod listeners;
 mod places;
 mod proxies;
 mod refusals;
+mod reload;
+mod reload_load;
 mod smoke;
 mod support;
 mod tls;

@@ -28,14 +28,45 @@
 
 use std::borrow::Cow;
 use std::fmt::{Display, Write};
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
 use jiff::Timestamp;
 
 use super::escape;
-use crate::config::LogFormat;
+use crate::config::{Log, LogFormat};
 use crate::session::record::{Outcome, SessionRecord, Steps};
 use crate::session::traffic::TrafficCounts;
+
+/// Whether lines are written and in which form; a reload may change that.
+#[derive(Debug)]
+pub(super) struct AccessSwitch(AtomicU8);
+
+impl AccessSwitch {
+    pub(super) fn new(log: &Log) -> Self {
+        let switch = Self(AtomicU8::new(NO_LINES));
+        switch.set(log);
+        switch
+    }
+
+    pub(super) fn set(&self, log: &Log) {
+        let form = match log.format {
+            _ if !log.access => NO_LINES,
+            LogFormat::Text => TEXT_LINES,
+            LogFormat::Json => JSON_LINES,
+        };
+        self.0.store(form, Ordering::Relaxed);
+    }
+
+    /// The form of lines; `None`: there are none.
+    pub(super) fn form(&self) -> Option<LogFormat> {
+        match self.0.load(Ordering::Relaxed) {
+            TEXT_LINES => Some(LogFormat::Text),
+            JSON_LINES => Some(LogFormat::Json),
+            _ => None,
+        }
+    }
+}
 
 /// The line for `record`, without line end; `now` is its time.
 pub fn line(record: &SessionRecord, format: LogFormat, now: Timestamp) -> String {
@@ -227,6 +258,9 @@ fn cut(text: Cow<'_, str>) -> Cow<'_, str> {
 }
 
 const LONGEST: usize = 1024;
+const NO_LINES: u8 = 0;
+const TEXT_LINES: u8 = 1;
+const JSON_LINES: u8 = 2;
 
 #[cfg(test)]
 mod tests;

@@ -16,7 +16,7 @@ use super::labels::{
 use super::metrics::unix_now;
 use super::throttle::Throttle;
 use super::{Telemetry, access_log, logging};
-use crate::config::Problem;
+use crate::config::{Changes, Problem};
 use crate::session::id::SessionId;
 use crate::session::label::Label;
 use crate::session::record::{Outcome, SessionRecord, Steps};
@@ -155,7 +155,7 @@ impl Telemetry {
                 handshakes.ended(label_before_an_answer(record.by), record.phase);
             }
         }
-        if let Some(format) = self.access {
+        if let Some(format) = self.access.form() {
             let line = access_log::line(record, format, Timestamp::now());
             tracing::info!(target: logging::ACCESS, "{line}");
         }
@@ -212,24 +212,53 @@ impl Telemetry {
     }
 
     /// A new configuration is in force.
-    pub fn config_reloaded(&self) {
+    pub fn config_reloaded(&self, changes: &Changes) {
         let families = &self.metrics.families;
         families.config_reloads.with_label_values(&[ReloadResult::Success.as_str()]).inc();
         families.config_last_reload_successful.set(1);
         families.config_last_reload_success.set(unix_now());
-        tracing::info!("configuration reloaded");
+        let Changes { listeners, routes, upstreams, endpoints, certificates } = changes;
+        tracing::info!(
+            %listeners, %routes, %upstreams, %endpoints, %certificates,
+            "configuration reloaded"
+        );
     }
 
     /// A new configuration is unusable; the old one stays in force.
     pub fn config_reload_failed(&self, problems: &[Problem]) {
         let families = &self.metrics.families;
-        families.config_reloads.with_label_values(&[ReloadResult::Failure.as_str()]).inc();
+        families.config_reloads.with_label_values(&[ReloadResult::Error.as_str()]).inc();
         families.config_last_reload_successful.set(0);
         for problem in problems {
             let (path, line) = (problem.path.as_str(), problem.line);
-            tracing::warn!(path, line, error = problem.message, "problem in the configuration");
+            tracing::error!(path, line, error = problem.message, "problem in the configuration");
         }
-        tracing::warn!(problems = problems.len(), "configuration not reloaded, nothing changed");
+        tracing::error!(problems = problems.len(), "configuration not reloaded, nothing changed");
+    }
+
+    /// What is not wrong with a configuration that is in force, but unwise.
+    pub fn config_unwise(&self, warnings: &[Problem]) {
+        for warning in warnings {
+            let (path, line) = (warning.path.as_str(), warning.line);
+            tracing::warn!(path, line, warning = warning.message, "unwise configuration");
+        }
+    }
+
+    /// New certificates were found in the place of the old ones and are served from now on.
+    pub fn certificates_renewed(&self, names: &[String]) {
+        tracing::info!(certificates = names.join(", "), "certificates renewed");
+    }
+
+    /// Certificates have changed and cannot be used; the old ones are served on.
+    pub fn certificate_renewal_failed(&self, problem: &Problem) {
+        let (path, line) = (problem.path.as_str(), problem.line);
+        let error = problem.message.as_str();
+        tracing::warn!(
+            path,
+            line,
+            error,
+            "a changed certificate cannot be used, the old one stays"
+        );
     }
 
     /// The gateway begins to go down with so many sessions open.

@@ -218,8 +218,8 @@ fn states_of_the_gateway_are_gauges() {
 
     telemetry.config_reload_failed(&[]);
     assert_eq!(value("config_last_reload_successful"), Some(0.0));
-    assert_eq!(value(r#"config_reloads_total{result="failure"}"#), Some(1.0));
-    telemetry.config_reloaded();
+    assert_eq!(value(r#"config_reloads_total{result="error"}"#), Some(1.0));
+    telemetry.config_reloaded(&Changes::default());
     assert_eq!(value("config_last_reload_successful"), Some(1.0));
     assert_eq!(value(r#"config_reloads_total{result="success"}"#), Some(1.0));
 

@@ -5,6 +5,8 @@
 //! `message`, the event's fields, and `spans` where there are any.
 
 use std::fmt::{self, Debug, Write};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use jiff::Timestamp;
 use serde_json::{Map, Value};
@@ -23,7 +25,7 @@ use crate::telemetry::escape::{escape, quote};
 /// Formats events.
 #[derive(Debug)]
 pub(super) struct Lines {
-    pub(super) format: LogFormat,
+    pub(super) format: SharedFormat,
     pub(super) colour: Colour,
 }
 
@@ -38,7 +40,27 @@ pub(super) enum Colour {
 
 /// Formats the fields of spans, kept until the events inside need them.
 #[derive(Debug)]
-pub(super) struct SpanFields(pub(super) LogFormat);
+pub(super) struct SpanFields(pub(super) SharedFormat);
+
+/// The form of lines, which may change. Clones share it.
+#[derive(Debug, Clone)]
+pub(super) struct SharedFormat(Arc<AtomicBool>);
+
+impl SharedFormat {
+    pub(super) fn new(format: LogFormat) -> Self {
+        let shared = Self(Arc::default());
+        shared.set(format);
+        shared
+    }
+
+    pub(super) fn set(&self, format: LogFormat) {
+        self.0.store(format == LogFormat::Json, Ordering::Relaxed);
+    }
+
+    fn now(&self) -> LogFormat {
+        if self.0.load(Ordering::Relaxed) { LogFormat::Json } else { LogFormat::Text }
+    }
+}
 
 impl<S> FormatEvent<S, SpanFields> for Lines
 where
@@ -61,7 +83,7 @@ where
             let shown = extensions.get::<FormattedFields<SpanFields>>();
             spans.push((span.name(), shown.map_or_else(String::new, |f| f.fields.clone())));
         }
-        match self.format {
+        match self.format.now() {
             LogFormat::Text => self.text(&mut writer, event, &fields, &spans),
             LogFormat::Json => json(&mut writer, event, fields, &spans),
         }
@@ -140,7 +162,7 @@ impl<'w> FormatFields<'w> for SpanFields {
     fn format_fields<R: RecordFields>(&self, mut writer: Writer<'w>, fields: R) -> fmt::Result {
         let mut collected = Fields::default();
         fields.record(&mut collected);
-        match self.0 {
+        match self.0.now() {
             LogFormat::Text => write!(writer, "{}", AsText(&collected.values)),
             LogFormat::Json => {
                 let values = collected.values.into_iter();

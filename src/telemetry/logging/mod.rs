@@ -14,9 +14,11 @@ use tracing::level_filters::LevelFilter;
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::reload;
 use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{Registry, registry};
 
-use self::format::{Colour, Lines, SpanFields};
+use self::format::{Colour, Lines, SharedFormat, SpanFields};
 use self::queue::LineQueue;
 use crate::config::{Log, LogLevel};
 
@@ -57,10 +59,20 @@ pub fn init(log: &Log) -> Result<LogGuard, LoggingError> {
     // and try it again at the end of every later line.
     let output = stdout.as_fd().try_clone_to_owned().map_err(LoggingError::Output)?;
     let queue = LineQueue::start(File::from(output)).map_err(LoggingError::Thread)?;
-    subscriber(log, colour, queue.clone()).try_init().map_err(|_| LoggingError::Twice)?;
+    let (subscriber, switch) = subscriber(log, colour, queue.clone());
+    subscriber.try_init().map_err(|_| LoggingError::Twice)?;
+    SWITCH.get_or_init(|| switch);
     // Only now: a second call must not replace the queue in use.
     QUEUE.get_or_init(|| queue.clone());
     Ok(LogGuard(queue))
+}
+
+/// From now on logs as `log` says; what concerns access-log lines is not decided here alone. Nothing
+/// happens before [`init`].
+pub fn change(log: &Log) {
+    if let Some(switch) = SWITCH.get() {
+        switch.set(log);
+    }
 }
 
 /// Lines lost so far because the output was too slow or failed; 0 before [`init`].
@@ -74,16 +86,37 @@ impl Drop for LogGuard {
     }
 }
 
-/// What [`init`] installs, for any output.
-fn subscriber<W>(log: &Log, colour: Colour, writer: W) -> impl Subscriber + Send + Sync + 'static
+/// Changes level and form of what is logged.
+#[derive(Debug)]
+struct Switch {
+    filter: reload::Handle<Targets, Registry>,
+    format: SharedFormat,
+}
+
+impl Switch {
+    fn set(&self, log: &Log) {
+        self.format.set(log.format);
+        // Fails only if the subscriber is gone, and then nothing is logged.
+        let _ = self.filter.reload(filter(log));
+    }
+}
+
+/// What [`init`] installs, for any output, and how it is changed.
+fn subscriber<W>(
+    log: &Log,
+    colour: Colour,
+    writer: W,
+) -> (impl Subscriber + Send + Sync + 'static, Switch)
 where
     W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
 {
+    let format = SharedFormat::new(log.format);
+    let (filter, handle) = reload::Layer::new(filter(log));
     let lines = tracing_subscriber::fmt::layer()
-        .fmt_fields(SpanFields(log.format))
-        .event_format(Lines { format: log.format, colour })
+        .fmt_fields(SpanFields(format.clone()))
+        .event_format(Lines { format: format.clone(), colour })
         .with_writer(writer);
-    tracing_subscriber::registry().with(filter(log)).with(lines)
+    (registry().with(filter).with(lines), Switch { filter: handle, format })
 }
 
 /// The level is meant for the gateway. Libraries are heard from `warn` on only: below that they
@@ -107,6 +140,9 @@ fn filter(log: &Log) -> Targets {
 /// The queue of [`init`], for its counter. Logging belongs to the process, as its standard output
 /// does; metrics, which belong to a gateway, read it.
 static QUEUE: OnceLock<LineQueue> = OnceLock::new();
+
+/// The switch of [`init`].
+static SWITCH: OnceLock<Switch> = OnceLock::new();
 
 #[cfg(test)]
 mod tests;

@@ -24,7 +24,7 @@ impl Write for Captured {
 fn logged(log: &Log, colour: Colour, say: impl FnOnce()) -> Vec<String> {
     let captured = Captured::default();
     let writer = captured.clone();
-    let subscriber = subscriber(log, colour, move || writer.clone());
+    let (subscriber, _) = subscriber(log, colour, move || writer.clone());
     tracing::subscriber::with_default(subscriber, say);
     let bytes = captured.0.lock().unwrap().clone();
     String::from_utf8(bytes).unwrap().lines().map(without_time).collect()
@@ -107,4 +107,27 @@ fn the_level_is_the_gateways_and_libraries_only_warn() {
         ["TRACE own", "WARN  rustls: library"]
     );
     assert!(logged(&text(LogLevel::Error), Colour::None, say).is_empty());
+}
+
+#[test]
+fn level_and_form_can_be_changed_while_it_logs() {
+    let captured = Captured::default();
+    let writer = captured.clone();
+    let (subscriber, switch) =
+        subscriber(&text(LogLevel::Info), Colour::None, move || writer.clone());
+    tracing::subscriber::with_default(subscriber, || {
+        let say = || tracing::debug!("it happened");
+        say();
+        switch.set(&text(LogLevel::Debug));
+        say();
+        switch.set(&Log { level: LogLevel::Debug, ..json() });
+        say();
+        switch.set(&json());
+        say();
+    });
+    let bytes = captured.0.lock().unwrap().clone();
+    let lines: Vec<String> = String::from_utf8(bytes).unwrap().lines().map(without_time).collect();
+    assert_eq!(lines.len(), 2, "{lines:?}");
+    assert_eq!(lines[0], "DEBUG it happened");
+    assert!(lines[1].starts_with('{') && lines[1].contains("it happened"), "{lines:?}");
 }

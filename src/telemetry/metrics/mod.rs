@@ -127,6 +127,11 @@ impl Metrics {
         }
     }
 
+    /// Counts a configuration as in use.
+    pub fn configuration(&self) -> GaugeGuard {
+        GaugeGuard::new(Some(&self.families.configurations))
+    }
+
     /// Counts a client connection of the listener with this `bind` as open.
     pub fn connection(&self, listener: &str) -> GaugeGuard {
         GaugeGuard::new(self.listeners.get(listener).map(|metrics| &metrics.connections))

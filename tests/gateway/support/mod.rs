@@ -12,6 +12,7 @@ pub mod gateway;
 pub mod hostile;
 pub mod pair;
 pub mod refusal;
+pub mod reload;
 pub mod setup;
 pub mod tls;
 pub mod tokens;

@@ -1,0 +1,92 @@
+//! From a configuration file to everything a gateway needs but its sockets. Blocking file I/O.
+//!
+//! The start, `framegate check` and a reload read the same way, so that what one takes the others take.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use crate::admin::guards::Guards;
+use crate::admission::Admission;
+use crate::config::{Config, Problem};
+use crate::listener::Listener;
+use crate::process::Process;
+use crate::upstream::endpoint::Upstream;
+
+/// Reads a configuration file; all problems at once.
+pub fn read(file: &Path) -> Result<Config, Vec<Problem>> {
+    let whole_file = |message| vec![Problem { path: String::new(), line: None, message }];
+    let text = std::fs::read_to_string(file)
+        .map_err(|error| whole_file(format!("cannot be read: {error}")))?;
+    // Relative paths are the file's, wherever the gateway is started from.
+    let folder = file.parent().unwrap_or_else(|| Path::new("")).to_owned();
+    Config::parse(&text, &folder)
+}
+
+/// Everything read that a configuration names, and nothing bound.
+pub struct Loaded {
+    pub(crate) config: Config,
+    pub(crate) admission: Admission,
+    pub(crate) upstreams: Vec<Upstream>,
+    pub(crate) listeners: Vec<Arc<Listener>>,
+    pub(crate) guards: Option<Guards>,
+    /// What is not wrong but unwise.
+    pub warnings: Vec<Problem>,
+}
+
+/// Reads keys and certificates; all problems at once. What the process knows of users and endpoints
+/// it goes on knowing.
+pub fn load(config: Config, process: &Process) -> Result<Loaded, Vec<Problem>> {
+    let mut problems = Vec::new();
+    let mut listeners = Vec::new();
+    for index in 0..config.listeners.len() {
+        match Listener::new(index, &config) {
+            Ok(listener) => listeners.push(Arc::new(listener)),
+            Err(more) => problems.extend(more),
+        }
+    }
+    let admin = config.admin.as_ref();
+    let guards = admin.map(|admin| crate::admin::serve::guards(admin, &config.locations));
+    let guards = guards.transpose().unwrap_or_else(|problem| {
+        problems.push(problem);
+        None
+    });
+    let admission = Admission::new(&config, Arc::clone(&process.users))
+        .map_err(|more| problems.extend(more))
+        .ok();
+    let mut upstreams = Vec::new();
+    for (index, upstream) in config.upstreams.iter().enumerate() {
+        match Upstream::new(index, upstream, &config.locations, &process.endpoints) {
+            Ok(upstream) => upstreams.push(upstream),
+            Err(problem) => problems.push(problem),
+        }
+    }
+    let Some((admission, unwise)) = admission.filter(|_| problems.is_empty()) else {
+        return Err(problems);
+    };
+    let warnings =
+        config.warnings().into_iter().chain(unwise).chain(descriptors(&config)).collect();
+    Ok(Loaded { config, admission, upstreams, listeners, guards, warnings })
+}
+
+/// Whether the process may open as many files as `limits.connections` needs.
+fn descriptors(config: &Config) -> Option<Problem> {
+    let allowed = open_file_limit()?;
+    // A session has two sockets; the rest is listeners, logs, health checks, refusals.
+    let wanted = config.limits.connections as u64 * 2 + 100;
+    (allowed < wanted).then(|| {
+        config.locations.problem(
+            "limits.connections",
+            format!(
+                "{} connections need {wanted} open files, this process may have {allowed}: \
+                 raise LimitNOFILE (ulimit -n) or lower limits.connections",
+                config.limits.connections
+            ),
+        )
+    })
+}
+
+fn open_file_limit() -> Option<u64> {
+    let limits = std::fs::read_to_string("/proc/self/limits").ok()?;
+    let line = limits.lines().find_map(|line| line.strip_prefix("Max open files"))?;
+    line.split_whitespace().next()?.parse().ok()
+}

@@ -1,0 +1,244 @@
+//! Another configuration, other certificates, without a dropped connection. I/O.
+//!
+//! On request the configuration's file is read as `framegate check` reads it; if anything is wrong,
+//! nothing changes. Else a new [`Gateway`] takes the place of the one in force, all at once: new
+//! connections are its own, those that are open keep the gateway they began with. Listeners that stay
+//! keep their sockets, whatever else is said of them; new ones are bound before anything changes.
+//!
+//! Certificates are looked at now and then: whoever renews them need not tell.
+
+use std::collections::HashSet;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::TcpListener;
+use tokio::sync::Notify;
+use tokio::time::{Instant, MissedTickBehavior};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::config::{Change, Changes, Config, Problem};
+use crate::gateway::Gateway;
+use crate::listener::{self, Listener, ListenerKey};
+use crate::load::{self, Loaded};
+use crate::process::Current;
+use crate::telemetry::logging;
+use crate::upstream::health::Checks;
+
+/// Where another configuration comes from.
+pub struct Reloads {
+    /// The file it is read from.
+    pub file: PathBuf,
+    /// Told when it is to be read. What is told while it is being read has it read once more.
+    pub requested: Arc<Notify>,
+}
+
+/// What is open and running on behalf of the gateway in force.
+pub(crate) struct Reloader {
+    current: Current,
+    open: Vec<(ListenerKey, CancellationToken)>,
+    stop_listening: CancellationToken,
+    checks: Checks,
+    /// Tasks that are nobody's session.
+    background: TaskTracker,
+    /// What is wrong with certificates has been said, and is not said again.
+    told: HashSet<String>,
+}
+
+/// A configuration that can be put in force at any moment.
+struct Ready {
+    loaded: Loaded,
+    sockets: Vec<(Arc<Listener>, TcpListener)>,
+}
+
+impl Reloader {
+    /// Nothing open yet; `stop_listening` closes what will be.
+    pub(crate) fn new(
+        current: Current,
+        stop_listening: CancellationToken,
+        background: TaskTracker,
+    ) -> Self {
+        let (checks, told) = (Checks::default(), HashSet::new());
+        Self { current, open: Vec::new(), stop_listening, checks, background, told }
+    }
+
+    /// Accepts on these sockets and checks the upstreams of the gateway in force.
+    pub(crate) fn begin(&mut self, sockets: Vec<(Arc<Listener>, TcpListener)>) {
+        let gateway = self.current.gateway();
+        for (listener, socket) in sockets {
+            if let Ok(address) = socket.local_addr() {
+                gateway.telemetry().listener_opened(&listener.label, &address);
+            }
+            let (key, stop) = (listener.key.clone(), self.stop_listening.child_token());
+            self.open.push((key.clone(), stop.clone()));
+            gateway.tasks().spawn(listener::accept(key, socket, self.current.clone(), stop));
+        }
+        self.checks.follow(gateway.upstreams(), gateway.telemetry(), &self.background);
+        gateway.certificates_loaded();
+    }
+
+    /// Reloads whenever asked, and looks at the certificates at this interval. Can be dropped at any
+    /// moment: whatever is in force then is complete.
+    pub(crate) async fn run(&mut self, reloads: Option<Reloads>, look: Duration) {
+        let mut ticks = tokio::time::interval_at(Instant::now() + look, look);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            let requested = async {
+                match &reloads {
+                    Some(reloads) => reloads.requested.notified().await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                () = requested => {}
+                _ = ticks.tick() => {
+                    self.renew_certificates().await;
+                    continue;
+                }
+            }
+            if let Some(reloads) = &reloads {
+                self.reload(&reloads.file).await;
+            }
+        }
+    }
+
+    async fn reload(&mut self, file: &Path) {
+        let before = self.current.gateway();
+        match self.prepare(file, &before).await {
+            Ok(ready) => self.put_in_force(ready, &before),
+            Err(problems) => before.telemetry().config_reload_failed(&problems),
+        }
+    }
+
+    /// Everything that can fail.
+    async fn prepare(&self, file: &Path, before: &Arc<Gateway>) -> Result<Ready, Vec<Problem>> {
+        let (file, running) = (file.to_owned(), Arc::clone(before));
+        let read = move || {
+            let mut config = load::read(&file)?;
+            let unchangeable = pin(&mut config, running.config());
+            let mut loaded = load::load(config, running.process())?;
+            loaded.warnings.extend(unchangeable);
+            Ok(loaded)
+        };
+        // Files may be slow to read: no worker waits for them.
+        let read = tokio::task::spawn_blocking(read).await;
+        let loaded = read.unwrap_or_else(|error| Err(vec![whole_file(error.to_string())]))?;
+        let sockets = self.bind_new(&loaded)?;
+        Ok(Ready { loaded, sockets })
+    }
+
+    /// Opens the sockets of listeners that there were none of.
+    fn bind_new(&self, loaded: &Loaded) -> Result<Vec<(Arc<Listener>, TcpListener)>, Vec<Problem>> {
+        let (mut sockets, mut problems) = (Vec::new(), Vec::new());
+        for (index, listener) in loaded.listeners.iter().enumerate() {
+            if self.open.iter().any(|(key, _)| *key == listener.key) {
+                continue;
+            }
+            match listener.bind() {
+                Ok(socket) => sockets.push((Arc::clone(listener), socket)),
+                Err(error) => {
+                    let message = format!("cannot listen on {}: {error}", listener.label);
+                    let path = format!("listener[{index}].bind");
+                    problems.push(loaded.config.locations.problem(path, message));
+                }
+            }
+        }
+        if problems.is_empty() { Ok(sockets) } else { Err(problems) }
+    }
+
+    fn put_in_force(&mut self, ready: Ready, before: &Gateway) {
+        let Ready { mut loaded, sockets } = ready;
+        let warnings = std::mem::take(&mut loaded.warnings);
+        let process = Arc::clone(before.process());
+        process.registry.set_pending_limit(loaded.config.limits.pending_bytes);
+        logging::change(&loaded.config.log);
+        let telemetry = before.telemetry().renewed(&loaded.config);
+        let gateway = Gateway::new(loaded, process, telemetry);
+        let certificates = Change::between(before.certificates(), gateway.certificates());
+        let changes = Changes::between(before.config(), gateway.config(), certificates);
+
+        self.current.replace(Arc::clone(&gateway));
+        self.open.retain(|(key, stop)| {
+            let stays = gateway.listener(key).is_some();
+            if !stays {
+                stop.cancel();
+            }
+            stays
+        });
+        self.begin(sockets);
+        self.told.clear();
+        gateway.telemetry().config_unwise(&warnings);
+        gateway.telemetry().config_reloaded(&changes);
+    }
+
+    /// Puts certificates in force whose files have changed.
+    async fn renew_certificates(&mut self) {
+        let gateway = self.current.gateway();
+        let looked_at = Arc::clone(&gateway);
+        let found = match tokio::task::spawn_blocking(move || look(&looked_at)).await {
+            Ok(found) => found,
+            Err(error) => {
+                return gateway
+                    .telemetry()
+                    .fault_seen("certificates could not be looked at", &error);
+            }
+        };
+        if !found.names.is_empty() {
+            let renewed = gateway.with_listeners(found.listeners);
+            self.current.replace(Arc::clone(&renewed));
+            renewed.certificates_loaded();
+            renewed.telemetry().certificates_renewed(&found.names);
+        }
+        if found.problems.is_empty() {
+            self.told.clear();
+        }
+        for problem in found.problems {
+            if self.told.insert(problem.to_string()) {
+                gateway.telemetry().certificate_renewal_failed(&problem);
+            }
+        }
+    }
+}
+
+/// What a look at the certificates has found.
+struct Found {
+    listeners: Vec<Arc<Listener>>,
+    /// Of the certificates that are new.
+    names: Vec<String>,
+    problems: Vec<Problem>,
+}
+
+fn look(gateway: &Gateway) -> Found {
+    let mut found = Found { listeners: Vec::new(), names: Vec::new(), problems: Vec::new() };
+    for (index, listener) in gateway.listeners().iter().enumerate() {
+        let (renewed, renewal) = listener.renewed(index, gateway.config());
+        if let Some(renewed) = renewed {
+            found.names.extend(renewal.names);
+            found.listeners.push(Arc::new(renewed));
+        } else {
+            found.listeners.push(Arc::clone(listener));
+        }
+        found.problems.extend(renewal.problems);
+    }
+    found
+}
+
+/// Leaves what only a restart can change as it is, and says so.
+fn pin(config: &mut Config, running: &Config) -> Option<Problem> {
+    let bind = |config: &Config| config.admin.as_ref().map(|admin| admin.bind.clone());
+    if bind(config) == bind(running) {
+        return None;
+    }
+    // With its token: a new address may need none that the old one must not be without.
+    config.admin.clone_from(&running.admin);
+    let message = "another address for the admin listener needs a restart; [admin] stays as it is";
+    Some(config.locations.problem("admin.bind", message))
+}
+
+fn whole_file(message: String) -> Problem {
+    Problem { path: String::new(), line: None, message }
+}
+
+/// How often certificates are looked at.
+pub(crate) const LOOK: Duration = Duration::from_secs(10);
