@@ -128,7 +128,7 @@ async fn secure(
     match first {
         None => Err(failed(NoRequest::Closed.as_str())),
         Some(TLS_HANDSHAKE_RECORD) => {
-            let accept = ServerTls::accept(tcp, Arc::clone(&tls.config));
+            let accept = ServerTls::accept(tcp, Arc::clone(&tls.config), tls.asks_certificate());
             let accepted = timeout(timeouts.tls_handshake, accept).await.map_err(|_| late())?;
             accepted
                 .map(|stream| Stream::Tls(Box::new(stream)))

@@ -20,6 +20,7 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::Service;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::AsyncWriteExt;
 use tokio::sync::oneshot;
 
 use crate::stream::Stream;
@@ -104,7 +105,10 @@ impl HttpConnection {
         self.respond(response);
         std::future::poll_fn(|cx| self.poll_connection(cx).map(drop)).await;
         let parts = self.connection.into_parts();
-        (parts.io.into_inner(), parts.read_buf.to_vec())
+        let mut stream = parts.io.into_inner();
+        // hyper does not wait for TLS to have sent it. If it cannot be sent, reading will show it.
+        let _ = stream.flush().await;
+        (stream, parts.read_buf.to_vec())
     }
 
     /// Gives the stream back where there is no request left to answer.

@@ -71,6 +71,11 @@ impl Tls {
         Ok(Self { config: Arc::new(config), pairs, authorities })
     }
 
+    /// Whether clients must show a certificate.
+    pub fn asks_certificate(&self) -> bool {
+        self.authorities.is_some()
+    }
+
     /// Name and end (seconds since 1970) of each certificate, for the metrics.
     pub fn certificates(&self) -> impl Iterator<Item = (&str, i64)> {
         self.pairs.iter().map(|pair| (pair.name(), pair.not_after))

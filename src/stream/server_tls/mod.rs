@@ -16,10 +16,13 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::rustls::server::{ServerConnectionData, UnbufferedServerConnection};
 use tokio_rustls::rustls::unbuffered::{
-    ConnectionState, EncodeError, EncryptError, InsufficientSizeError, UnbufferedStatus,
-    WriteTraffic,
+    ConnectionState, EncryptError, UnbufferedStatus, WriteTraffic,
 };
 use tokio_rustls::rustls::{self, ServerConfig};
+
+use space::{append, exhausted, needed};
+
+mod space;
 
 /// A client's TLS connection, handshaken.
 pub struct ServerTls {
@@ -37,11 +40,21 @@ pub struct ServerTls {
     peer_closed: bool,
     /// close_notify has been sealed.
     closed: bool,
+    /// Something illegal came, or the keys are used up: nothing is opened or sealed any more, and what was
+    /// sealed before (the alert last) is all that is still sent.
+    failed: bool,
+    /// Bytes of handshake messages and records that may wait for their end.
+    most_incoming: usize,
 }
 
 impl ServerTls {
-    /// Shakes hands with the client at the other end of `tcp`.
-    pub async fn accept(tcp: TcpStream, config: Arc<ServerConfig>) -> io::Result<Self> {
+    /// Shakes hands with the client at the other end of `tcp`; if it `shows_certificate`, its messages
+    /// may be large.
+    pub async fn accept(
+        tcp: TcpStream,
+        config: Arc<ServerConfig>,
+        shows_certificate: bool,
+    ) -> io::Result<Self> {
         let connection = UnbufferedServerConnection::new(config).map_err(io::Error::other)?;
         let mut tls = Box::new(Self {
             tcp,
@@ -52,8 +65,11 @@ impl ServerTls {
             taken: 0,
             peer_closed: false,
             closed: false,
+            failed: false,
+            most_incoming: if shows_certificate { MOST } else { 2 * RECORD },
         });
         std::future::poll_fn(|cx| tls.poll_handshake(cx)).await?;
+        tls.most_incoming = 2 * RECORD;
         Ok(*tls)
     }
 
@@ -87,14 +103,16 @@ impl ServerTls {
         cx: &mut Context<'_>,
         mut wanted: Option<&mut ReadBuf<'_>>,
     ) -> Poll<io::Result<()>> {
+        self.check()?;
         RECORDS.with_borrow_mut(|records| {
             let held = self.incoming.len();
             // What is not asked for would have to be kept: a reader that wants little gets little.
             let room = wanted.as_ref().map_or(MOST, |buffer| buffer.remaining() + RECORD);
-            let space = records.get_mut(held..(held + room).min(MOST)).unwrap_or_default();
-            if space.is_empty() {
+            if held >= self.most_incoming {
+                self.failed = true;
                 return Poll::Ready(Err(broken("a handshake message is too large")));
             }
+            let space = records.get_mut(held..(held + room).min(MOST)).unwrap_or_default();
             let mut read = ReadBuf::new(space);
             ready!(Pin::new(&mut self.tcp).poll_read(cx, &mut read))?;
             let count = read.filled().len();
@@ -113,7 +131,10 @@ impl ServerTls {
                 None => payload.to_vec(),
             });
             self.incoming.clear();
-            self.incoming.extend_from_slice(&arrived[done..]);
+            // Behind close_notify nothing counts (RFC 8446 section 6.1).
+            if !self.peer_closed {
+                self.incoming.extend_from_slice(&arrived[done..]);
+            }
             give_back(&mut self.incoming);
             Poll::Ready(opened.map_err(|error| self.fail(cx, error)))
         })
@@ -184,9 +205,15 @@ impl ServerTls {
 
     /// Tells the client by an alert what is wrong, as far as the socket takes it at once.
     fn fail(&mut self, cx: &mut Context<'_>, error: rustls::Error) -> io::Error {
+        self.failed = true;
         // Whether the alert gets out or not, the connection ends with the error.
         let _ = self.take_queued().map(|()| self.poll_send(cx));
         broken(error)
+    }
+
+    /// An error once anything has failed: rustls must not be asked again.
+    fn check(&self) -> io::Result<()> {
+        if self.failed { Err(io::ErrorKind::BrokenPipe.into()) } else { Ok(()) }
     }
 
     /// Lets `use_it` seal something. rustls looks at what is incomplete each time: it remembers
@@ -195,15 +222,19 @@ impl ServerTls {
         &mut self,
         use_it: impl FnOnce(&mut WriteTraffic<'_, ServerConnectionData>) -> io::Result<T>,
     ) -> io::Result<T> {
+        self.check()?;
         self.take_queued()?;
-        loop {
+        let sealed = loop {
             let status = self.connection.process_tls_records(&mut self.incoming);
-            match status.state.map_err(broken)? {
-                ConnectionState::WriteTraffic(mut traffic) => return use_it(&mut traffic),
-                ConnectionState::TransmitTlsData(transmit) => transmit.done(),
-                _ => return Err(io::ErrorKind::BrokenPipe.into()),
+            match status.state.map_err(broken) {
+                Ok(ConnectionState::WriteTraffic(mut traffic)) => break use_it(&mut traffic),
+                Ok(ConnectionState::TransmitTlsData(transmit)) => transmit.done(),
+                Ok(_) => break Err(io::ErrorKind::BrokenPipe.into()),
+                Err(error) => break Err(error),
             }
-        }
+        };
+        self.failed |= sealed.is_err();
+        sealed
     }
 
     /// Seals `bytes` into the front of `space`: how many bytes of it that took.
@@ -306,7 +337,10 @@ impl AsyncWrite for ServerTls {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.close()?;
+        // After a failure only the alert goes out.
+        if !self.failed {
+            self.close()?;
+        }
         ready!(self.poll_send(cx))?;
         Pin::new(&mut self.tcp).poll_shutdown(cx)
     }
@@ -316,37 +350,6 @@ impl fmt::Debug for ServerTls {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ServerTls").field("tcp", &self.tcp).finish_non_exhaustive()
     }
-}
-
-/// Lets `write` fill as much space behind `buffer` as it needs.
-fn append(
-    buffer: &mut Vec<u8>,
-    mut write: impl FnMut(&mut [u8]) -> Result<usize, Result<InsufficientSizeError, rustls::Error>>,
-) -> Result<(), rustls::Error> {
-    let begin = buffer.len();
-    let mut room = 0;
-    loop {
-        buffer.resize(begin + room, 0);
-        match write(&mut buffer[begin..]) {
-            Ok(written) => {
-                buffer.truncate(begin + written);
-                return Ok(());
-            }
-            Err(Ok(needs)) => room = needs.required_size,
-            Err(Err(error)) => return Err(error),
-        }
-    }
-}
-
-fn needed(error: EncodeError) -> Result<InsufficientSizeError, rustls::Error> {
-    match error {
-        EncodeError::InsufficientSize(size) => Ok(size),
-        EncodeError::AlreadyEncoded => Err(rustls::Error::General("encoded twice".to_owned())),
-    }
-}
-
-fn exhausted() -> rustls::Error {
-    rustls::Error::General("the keys have been used as often as they may be".to_owned())
 }
 
 fn broken(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> io::Error {

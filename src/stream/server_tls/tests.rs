@@ -50,7 +50,7 @@ async fn pair(configs: &Configs) -> (TlsStream<TcpStream>, ServerTls) {
     let name = ServerName::try_from("localhost").unwrap();
     let (client, server) = tokio::join!(
         configs.client.connect(name, client),
-        ServerTls::accept(server, Arc::clone(&configs.server))
+        ServerTls::accept(server, Arc::clone(&configs.server), false)
     );
     (client.unwrap(), server.unwrap())
 }
@@ -126,7 +126,7 @@ async fn a_handshake_and_data_byte_by_byte() {
             let name = ServerName::try_from("localhost").unwrap();
             let (client, server) = tokio::join!(
                 configs.client.connect(name, near),
-                ServerTls::accept(server, Arc::clone(&configs.server))
+                ServerTls::accept(server, Arc::clone(&configs.server), false)
             );
             let (mut client, mut server) = (client.unwrap(), server.unwrap());
             client.write_all(&bytes(3_000)).await.unwrap();
@@ -226,7 +226,52 @@ async fn garbage_is_answered_with_an_alert() {
             Some(&Error::AlertReceived(AlertDescription::BadRecordMac)),
             "{version:?}"
         );
+        // Whatever is asked of it now, the alert was the last word.
+        assert!(server.read(&mut [0; 10]).await.is_err(), "{version:?}");
+        assert!(server.write(b"more").await.is_err(), "{version:?}");
+        server.shutdown().await.unwrap();
+        let mut behind = Vec::new();
+        client.get_mut().0.read_to_end(&mut behind).await.unwrap();
+        assert_eq!(behind, b"", "{version:?}");
     }
+}
+
+#[tokio::test]
+async fn garbage_that_is_not_read_before_a_write_is_answered_once() {
+    let configs = configs(&version::TLS13);
+    let (mut client, mut server) = pair(&configs).await;
+    let record = [&[0x17, 3, 3, 0, 40][..], &[0; 40]].concat();
+    client.get_mut().0.write_all(&record).await.unwrap();
+    server.write_all(b"not looked at yet").await.unwrap();
+    let mut told = [0; 17];
+    client.read_exact(&mut told).await.unwrap();
+    assert_eq!(&told, b"not looked at yet");
+    server.read(&mut [0; 10]).await.unwrap_err();
+    server.write_all(b"too late").await.unwrap_err();
+    server.shutdown().await.unwrap();
+    client.read(&mut [0; 10]).await.unwrap_err();
+}
+
+#[tokio::test]
+async fn what_waits_for_its_end_is_bounded() {
+    let configs = configs(&version::TLS13);
+    let (mut client, server) = sockets().await;
+    let (config, mut hello) = (Arc::clone(&configs.server), Vec::new());
+    // A ClientHello that claims 65 000 bytes, in records of 16 000.
+    for part in 0..5_u8 {
+        hello.extend_from_slice(&[0x16, 3, 1, 0x3e, 0x80]);
+        let mut body = vec![0; 16_000];
+        if part == 0 {
+            body[..4].copy_from_slice(&[1, 0, 0xfd, 0xe8]);
+        }
+        hello.extend_from_slice(&body);
+    }
+    let (accepted, _) = tokio::join!(
+        ServerTls::accept(server, config, false),
+        // The other end may be gone before all of it is written.
+        async { client.write_all(&hello).await.is_ok() }
+    );
+    assert_eq!(accepted.unwrap_err().kind(), io::ErrorKind::InvalidData);
 }
 
 #[tokio::test]
@@ -237,7 +282,7 @@ async fn a_failed_handshake_is_told_by_an_alert() {
     let name = ServerName::try_from("localhost").unwrap();
     let (client, server) = tokio::join!(
         only_old.client.connect(name, client),
-        ServerTls::accept(server, Arc::clone(&only_new.server))
+        ServerTls::accept(server, Arc::clone(&only_new.server), false)
     );
     assert_eq!(server.unwrap_err().kind(), io::ErrorKind::InvalidData);
     let told = client.unwrap_err();
