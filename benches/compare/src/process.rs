@@ -127,7 +127,9 @@ pub fn machine(args: &Args) -> String {
     let date =
         date.map(|out| String::from_utf8_lossy(&out.stdout).trim().to_owned()).unwrap_or_default();
     let kernel = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
-    let cores = std::thread::available_parallelism().map_or(0, usize::from);
+    // This process is pinned to one.
+    let cores = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let cores = cores.lines().filter(|line| line.starts_with("processor")).count();
     let mut versions = Vec::new();
     for (name, program, flag) in [
         ("framegate", args.framegate.as_path(), "--version"),

@@ -206,11 +206,16 @@ fn ratio(by_proxy: &ByProxy) -> Option<f64> {
     let ours = median(by_proxy.get("framegate")?);
     let others = by_proxy.iter().filter(|(label, _)| *label != "framegate");
     let best = others.map(|(_, rounds)| median(rounds)).min_by(f64::total_cmp)?;
-    (best > 0.0).then_some(ours / best)
+    match (ours, best) {
+        (0.0, 0.0) => None,
+        _ => Some(ours / best),
+    }
 }
 
 fn median(rounds: &[f64]) -> f64 {
     let mut sorted = rounds.to_vec();
     sorted.sort_by(f64::total_cmp);
-    sorted.get(sorted.len() / 2).copied().unwrap_or(f64::NAN)
+    // Of an even number, the mean of the two in the middle.
+    let middle = |index: usize| sorted.get(index).copied().unwrap_or(f64::NAN);
+    (middle(sorted.len() / 2) + middle(sorted.len().saturating_sub(1) / 2)) / 2.0
 }

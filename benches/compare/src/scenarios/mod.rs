@@ -213,7 +213,9 @@ async fn measure_running(
             load::fan_out(running, target, members, per_second, seconds).await
         }
         What::Idle { sessions, used, .. } => sessions::idle(running, target, sessions, used).await,
-        What::Handshake { .. } => sessions::handshakes(running, target, seconds).await,
+        What::Handshake { resume, .. } => {
+            sessions::handshakes(running, target, resume, seconds).await
+        }
         What::Storm { clients, .. } => sessions::storm(running, target, clients).await,
     }
 }
@@ -222,7 +224,7 @@ async fn wait_until_up(target: &Target) -> std::io::Result<()> {
     let mut last = None;
     let began = Instant::now();
     while began.elapsed() < Duration::from_secs(10) {
-        match target.open(0).await {
+        match target.open().await {
             Ok(_) => return Ok(()),
             Err(error) => last = Some(error),
         }

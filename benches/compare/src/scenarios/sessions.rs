@@ -15,9 +15,9 @@ pub async fn open_all(target: &Target, count: usize) -> std::io::Result<Vec<Sess
     while all.len() < count {
         let batch = (count - all.len()).min(50);
         let mut set = JoinSet::new();
-        for i in 0..batch {
-            let (target, number) = (target.clone(), all.len() + i);
-            set.spawn_local(async move { target.open(number).await });
+        for _ in 0..batch {
+            let target = target.clone();
+            set.spawn_local(async move { target.open().await });
         }
         while let Some(session) = set.join_next().await {
             all.push(session.unwrap()?);
@@ -52,44 +52,52 @@ pub async fn idle(
 pub async fn handshakes(
     running: &Running,
     target: &Target,
+    resume: bool,
     seconds: f64,
 ) -> std::io::Result<Figures> {
-    // Warm up, and learn a ticket to resume with.
-    for number in 0..50 {
-        exchange(target, number).await?;
+    // Fewer at once than the client keeps tickets, and each learns one: then all but the first resume.
+    const AT_ONCE: usize = 4;
+    for _ in 0..50 {
+        exchange(target).await?;
     }
     let (began, cpu) = (Instant::now(), running.process.usage().cpu);
-    let mut done = 0_u64;
+    let (mut done, mut resumed) = (0_u64, 0_u64);
     while began.elapsed().as_secs_f64() < seconds {
         let mut set = JoinSet::new();
-        for i in 0..20 {
+        for _ in 0..AT_ONCE {
             let target = target.clone();
-            set.spawn_local(async move { exchange(&target, i).await });
+            set.spawn_local(async move { exchange(&target).await });
         }
         while let Some(result) = set.join_next().await {
-            result.unwrap()?;
             done += 1;
+            resumed += u64::from(result.unwrap()?);
         }
     }
     let cpu = running.process.usage().cpu - cpu;
+    let expected = if resume { done } else { 0 };
+    if expected.abs_diff(resumed) > done / 50 {
+        return Err(std::io::Error::other(format!("{resumed} of {done} were resumed")));
+    }
     Ok(vec![("cpu", cpu * 1e6 / done as f64)])
 }
 
-/// Opens a session and has a message echoed, so that TLS 1.3's tickets are read too.
-async fn exchange(target: &Target, number: usize) -> std::io::Result<()> {
-    let mut session = target.open(number).await?;
+/// Opens a session and has a message echoed, so that TLS 1.3's tickets are read too. Whether it was
+/// resumed.
+async fn exchange(target: &Target) -> std::io::Result<bool> {
+    let mut session = target.open().await?;
     session.send(&frame(10)).await?;
-    session.skip(echo_len(10)).await
+    session.skip(echo_len(10)).await?;
+    Ok(session.resumed)
 }
 
 /// All `clients` connect in the same moment. How many did not get in, how long each took, and CPU.
 pub async fn storm(running: &Running, target: &Target, clients: usize) -> std::io::Result<Figures> {
     let (began, cpu) = (Instant::now(), running.process.usage().cpu);
     let mut set = JoinSet::new();
-    for number in 0..clients {
+    for _ in 0..clients {
         let target = target.clone();
         set.spawn_local(async move {
-            let session = target.open(number).await;
+            let session = target.open().await;
             (session, began.elapsed())
         });
     }
@@ -107,6 +115,8 @@ pub async fn storm(running: &Running, target: &Target, clients: usize) -> std::i
                     eprintln!("    first failure: {error}");
                 }
                 failed += 1;
+                // Who did not get in waits for ever, and counts so.
+                took.push(f64::INFINITY);
             }
         }
     }
