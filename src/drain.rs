@@ -23,6 +23,10 @@ pub async fn run(gateway: &Arc<Gateway>, stop_listening: CancellationToken) {
     }
     process.set_listening(false);
     stop_listening.cancel();
+    // Who was accepted and is about to ask has found us open. With a socket of systemd's the
+    // successor takes everybody else: nobody is refused.
+    process.handshakes.close();
+    let _ = timeout(UNDER_WAY, process.handshakes.wait()).await;
     process.refuse_requests();
     gateway.telemetry().drain_started(gateway.registry().len(), drain.window);
 
@@ -69,5 +73,7 @@ fn drained(window: Duration) -> Ending {
     Ending::Drained { retry: 1 + fastrand::u64(..window.as_secs().max(1)) }
 }
 
+/// Time for handshakes that have begun.
+const UNDER_WAY: Duration = Duration::from_secs(1);
 /// Time for what is aborted to end.
 const LAST_WORDS: Duration = Duration::from_secs(1);

@@ -2,7 +2,7 @@
 //!
 //! The start, `framegate check` and a reload read the same way, so that what one takes the others take.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::admin::guards::Guards;
@@ -19,7 +19,9 @@ pub fn read(file: &Path) -> Result<Config, Vec<Problem>> {
         .map_err(|error| whole_file(format!("cannot be read: {error}")))?;
     // Relative paths are the file's, wherever the gateway is started from.
     let folder = file.parent().unwrap_or_else(|| Path::new("")).to_owned();
-    Config::parse(&text, &folder)
+    // Secrets that systemd keeps for the service (LoadCredential=).
+    let credentials = std::env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from);
+    Config::parse_with_credentials(&text, &folder, credentials.as_deref())
 }
 
 /// Everything read that a configuration names, and nothing bound.

@@ -32,6 +32,8 @@ pub struct Process {
     pub endpoints: EndpointTable,
     /// Every task that must end before the process does.
     pub(crate) tasks: TaskTracker,
+    /// Open sockets, and connections whose request is not decided on: a drain lets them finish.
+    pub(crate) handshakes: TaskTracker,
     /// Cancelled when there is no more time for orderly ends.
     pub(crate) abort: CancellationToken,
     is_draining: AtomicBool,
@@ -49,6 +51,7 @@ impl Process {
             users: Arc::default(),
             endpoints: EndpointTable::default(),
             tasks: TaskTracker::new(),
+            handshakes: TaskTracker::new(),
             abort: CancellationToken::new(),
             is_draining: AtomicBool::new(false),
             refuses_requests: AtomicBool::new(false),

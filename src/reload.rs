@@ -20,9 +20,12 @@ use tokio_util::task::TaskTracker;
 
 use crate::config::{Change, Changes, Config, Problem};
 use crate::gateway::Gateway;
-use crate::listener::{self, Listener, ListenerKey};
+use crate::listener::Listener;
+use crate::listener::open::OpenListeners;
 use crate::load::{self, Loaded};
 use crate::process::Current;
+use crate::sockets::Held;
+use crate::systemd::{Manager, serving};
 use crate::telemetry::logging;
 use crate::upstream::health::Checks;
 
@@ -37,7 +40,9 @@ pub struct Reloads {
 /// What is open and running on behalf of the gateway in force.
 pub(crate) struct Reloader {
     current: Current,
-    open: Vec<(ListenerKey, CancellationToken)>,
+    manager: Arc<Manager>,
+    held: Held,
+    open: Arc<OpenListeners>,
     stop_listening: CancellationToken,
     checks: Checks,
     /// Tasks that are nobody's session.
@@ -49,30 +54,44 @@ pub(crate) struct Reloader {
 /// A configuration that can be put in force at any moment.
 struct Ready {
     loaded: Loaded,
-    sockets: Vec<(Arc<Listener>, TcpListener)>,
+    sockets: Vec<Bound>,
 }
 
+/// A listener with a socket of its own.
+pub(crate) type Bound = (Arc<Listener>, TcpListener);
+
 impl Reloader {
-    /// Nothing open yet; `stop_listening` closes what will be.
+    /// Nothing open yet; `stop_listening` closes what will be. New listeners may have what is `held`.
     pub(crate) fn new(
         current: Current,
+        manager: Arc<Manager>,
+        held: Held,
         stop_listening: CancellationToken,
         background: TaskTracker,
     ) -> Self {
-        let (checks, told) = (Checks::default(), HashSet::new());
-        Self { current, open: Vec::new(), stop_listening, checks, background, told }
+        Self {
+            current,
+            manager,
+            held,
+            open: Arc::default(),
+            stop_listening,
+            checks: Checks::default(),
+            background,
+            told: HashSet::new(),
+        }
+    }
+
+    /// The sockets that are open.
+    pub(crate) fn open(&self) -> &Arc<OpenListeners> {
+        &self.open
     }
 
     /// Accepts on these sockets and checks the upstreams of the gateway in force.
-    pub(crate) fn begin(&mut self, sockets: Vec<(Arc<Listener>, TcpListener)>) {
+    pub(crate) fn begin(&mut self, sockets: Vec<Bound>) {
         let gateway = self.current.gateway();
         for (listener, socket) in sockets {
-            if let Ok(address) = socket.local_addr() {
-                gateway.telemetry().listener_opened(&listener.label, &address);
-            }
-            let (key, stop) = (listener.key.clone(), self.stop_listening.child_token());
-            self.open.push((key.clone(), stop.clone()));
-            gateway.tasks().spawn(listener::accept(key, socket, self.current.clone(), stop));
+            let stop = self.stop_listening.child_token();
+            self.open.open(&listener, socket, self.current.clone(), stop);
         }
         self.checks.follow(gateway.upstreams(), gateway.telemetry(), &self.background);
         gateway.certificates_loaded();
@@ -104,15 +123,24 @@ impl Reloader {
     }
 
     async fn reload(&mut self, file: &Path) {
+        self.manager.reloading().await;
         let before = self.current.gateway();
-        match self.prepare(file, &before).await {
-            Ok(ready) => self.put_in_force(ready, &before),
-            Err(problems) => before.telemetry().config_reload_failed(&problems),
-        }
+        let status = match self.prepare(file, &before).await {
+            Ok(ready) => {
+                self.put_in_force(ready, &before);
+                serving(before.process())
+            }
+            Err(problems) => {
+                before.telemetry().config_reload_failed(&problems);
+                let serving = serving(before.process());
+                format!("{serving}; the last reload failed, problems: {}", problems.len())
+            }
+        };
+        self.manager.ready(&status).await;
     }
 
     /// Everything that can fail.
-    async fn prepare(&self, file: &Path, before: &Arc<Gateway>) -> Result<Ready, Vec<Problem>> {
+    async fn prepare(&mut self, file: &Path, before: &Arc<Gateway>) -> Result<Ready, Vec<Problem>> {
         let (file, running) = (file.to_owned(), Arc::clone(before));
         let read = move || {
             let mut config = load::read(&file)?;
@@ -124,27 +152,8 @@ impl Reloader {
         // Files may be slow to read: no worker waits for them.
         let read = tokio::task::spawn_blocking(read).await;
         let loaded = read.unwrap_or_else(|error| Err(vec![whole_file(error.to_string())]))?;
-        let sockets = self.bind_new(&loaded)?;
+        let sockets = bind(&loaded, &mut self.held, |listener| !self.open.has(&listener.key))?;
         Ok(Ready { loaded, sockets })
-    }
-
-    /// Opens the sockets of listeners that there were none of.
-    fn bind_new(&self, loaded: &Loaded) -> Result<Vec<(Arc<Listener>, TcpListener)>, Vec<Problem>> {
-        let (mut sockets, mut problems) = (Vec::new(), Vec::new());
-        for (index, listener) in loaded.listeners.iter().enumerate() {
-            if self.open.iter().any(|(key, _)| *key == listener.key) {
-                continue;
-            }
-            match listener.bind() {
-                Ok(socket) => sockets.push((Arc::clone(listener), socket)),
-                Err(error) => {
-                    let message = format!("cannot listen on {}: {error}", listener.label);
-                    let path = format!("listener[{index}].bind");
-                    problems.push(loaded.config.locations.problem(path, message));
-                }
-            }
-        }
-        if problems.is_empty() { Ok(sockets) } else { Err(problems) }
     }
 
     fn put_in_force(&mut self, ready: Ready, before: &Gateway) {
@@ -159,13 +168,7 @@ impl Reloader {
         let changes = Changes::between(before.config(), gateway.config(), certificates);
 
         self.current.replace(Arc::clone(&gateway));
-        self.open.retain(|(key, stop)| {
-            let stays = gateway.listener(key).is_some();
-            if !stays {
-                stop.cancel();
-            }
-            stays
-        });
+        self.open.close_unless(|key| gateway.listener(key).is_some());
         self.begin(sockets);
         self.told.clear();
         gateway.telemetry().config_unwise(&warnings);
@@ -199,6 +202,30 @@ impl Reloader {
             }
         }
     }
+}
+
+/// Opens the sockets of those listeners that want one.
+pub(crate) fn bind(
+    loaded: &Loaded,
+    held: &mut Held,
+    wanted: impl Fn(&Listener) -> bool,
+) -> Result<Vec<Bound>, Vec<Problem>> {
+    let (mut bound, mut problems) = (Vec::new(), Vec::new());
+    for (index, listener) in loaded.listeners.iter().enumerate() {
+        if !wanted(listener) {
+            continue;
+        }
+        match held.sockets(listener) {
+            Ok(sockets) => {
+                bound.extend(sockets.into_iter().map(|socket| (Arc::clone(listener), socket)));
+            }
+            Err(error) => {
+                let path = format!("listener[{index}].bind");
+                problems.push(loaded.config.locations.problem(path, error.to_string()));
+            }
+        }
+    }
+    if problems.is_empty() { Ok(bound) } else { Err(problems) }
 }
 
 /// What a look at the certificates has found.

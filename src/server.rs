@@ -2,11 +2,9 @@
 
 use std::future::Future;
 use std::io;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -14,16 +12,18 @@ use crate::admin::serve::AdminListener;
 use crate::config::{Config, Problem};
 use crate::drain;
 use crate::gateway::Gateway;
-use crate::listener::Listener;
 use crate::load::load;
 use crate::process::{Current, Process};
-use crate::reload::{self, Reloader, Reloads};
+use crate::reload::{self, Bound, Reloader, Reloads};
+use crate::sockets::Held;
+use crate::systemd::{self, Manager};
 use crate::telemetry::Telemetry;
 
 /// A gateway whose sockets are bound.
 pub struct Server {
     current: Current,
-    sockets: Vec<(Arc<Listener>, TcpListener)>,
+    sockets: Vec<Bound>,
+    held: Held,
     admin: Option<AdminListener>,
 }
 
@@ -33,9 +33,12 @@ pub enum StartError {
     /// What the configuration names cannot be used.
     #[error("the configuration cannot be used")]
     Config(Vec<Problem>),
-    /// A socket could not be opened.
+    /// Sockets could not be opened.
+    #[error("{}", one_by_one(.0))]
+    Listen(Vec<Problem>),
+    /// The admin socket could not be opened.
     #[error("cannot listen on {address}: {source}")]
-    Listen {
+    Admin {
         /// The address as configured.
         address: String,
         /// What the system said.
@@ -43,44 +46,17 @@ pub enum StartError {
     },
 }
 
-/// Sockets that listen already.
-#[derive(Debug, Default)]
-pub struct Held(pub Vec<std::net::TcpListener>);
-
-impl Held {
-    /// The socket bound to `address`, if there is one.
-    pub(crate) fn take(&mut self, address: SocketAddr) -> Option<std::net::TcpListener> {
-        let is_it = |socket: &std::net::TcpListener| {
-            socket.local_addr().is_ok_and(|bound| bound == address)
-        };
-        let at = self.0.iter().position(is_it)?;
-        Some(self.0.swap_remove(at))
-    }
-
-    pub(crate) fn into_async(socket: std::net::TcpListener) -> io::Result<TcpListener> {
-        socket.set_nonblocking(true)?;
-        TcpListener::from_std(socket)
-    }
-}
-
 impl Server {
     /// Reads what the configuration names and opens the sockets, but for those that are `held`
-    /// already: a listener takes the one that is bound to its address.
+    /// already.
     pub async fn bind(config: Config, mut held: Held) -> Result<Self, StartError> {
         let process = Process::new(&config.limits);
         let mut loaded = load(config, &process).map_err(StartError::Config)?;
-        let mut sockets = Vec::new();
-        for listener in &loaded.listeners {
-            let socket = match held.take(listener.config.bind) {
-                Some(socket) => Held::into_async(socket),
-                None => listener.bind(),
-            };
-            let socket = socket.map_err(|source| StartError::Listen {
-                address: listener.label.to_string(),
-                source,
-            })?;
-            sockets.push((Arc::clone(listener), socket));
+        let missing = held.missing(&loaded.config);
+        if !missing.is_empty() {
+            return Err(StartError::Config(missing));
         }
+        let sockets = reload::bind(&loaded, &mut held, |_| true).map_err(StartError::Listen)?;
         let admin = match &loaded.config.admin {
             None => None,
             Some(admin) => Some(AdminListener::bind(admin, &mut held).await?),
@@ -89,18 +65,24 @@ impl Server {
         let telemetry = Telemetry::new(&loaded.config);
         let current = Current::new(Gateway::new(loaded, process, telemetry));
         current.gateway().telemetry().config_unwise(&warnings);
-        Ok(Self { current, sockets, admin })
+        Ok(Self { current, sockets, held, admin })
     }
 
     /// Serves until `shutdown` resolves, and takes other configurations up to then; then drains.
     /// Returns when no session is left, or when the drain's time is over.
     pub async fn run(self, shutdown: impl Future<Output = ()>, reloads: Option<Reloads>) {
-        let Self { current, sockets, admin } = self;
+        let Self { current, sockets, held, admin } = self;
+        let manager = Arc::new(Manager::from_environment());
         let (stop_listening, stop) = (CancellationToken::new(), CancellationToken::new());
         // Not the gateway's tasks: operators look while the gateway drains.
         let background = TaskTracker::new();
-        let mut reloader =
-            Reloader::new(current.clone(), stop_listening.clone(), background.clone());
+        let mut reloader = Reloader::new(
+            current.clone(),
+            Arc::clone(&manager),
+            held,
+            stop_listening.clone(),
+            background.clone(),
+        );
         reloader.begin(sockets);
         let gateway = current.gateway();
         gateway.process().set_listening(true);
@@ -109,18 +91,29 @@ impl Server {
             background.spawn(stop.clone().run_until_cancelled_owned(admin.run(current.clone())));
         }
         let process = Arc::clone(gateway.process());
-        background.spawn(stop.clone().run_until_cancelled_owned(sweep(process)));
+        manager.ready(&systemd::serving(&process)).await;
+        let (open, telemetry) = (Arc::clone(reloader.open()), Arc::clone(gateway.telemetry()));
+        let feed = Arc::clone(&manager).feed(open, telemetry);
+        background.spawn(stop.clone().run_until_cancelled_owned(feed));
+        let report = Arc::clone(&manager).report(Arc::clone(&process));
+        background.spawn(stop.clone().run_until_cancelled_owned(report));
+        background.spawn(stop.clone().run_until_cancelled_owned(sweep(Arc::clone(&process))));
         drop(gateway);
         tokio::select! {
             () = shutdown => {}
             () = reloader.run(reloads, reload::LOOK) => {}
         }
+        manager.stopping(&process).await;
         drain::run(&current.gateway(), stop_listening).await;
         stop.cancel();
         drop(reloader);
         background.close();
         background.wait().await;
     }
+}
+
+fn one_by_one(problems: &[Problem]) -> String {
+    problems.iter().map(|problem| problem.message.as_str()).collect::<Vec<_>>().join("; ")
 }
 
 /// Forgets addresses and users that are gone.

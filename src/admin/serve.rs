@@ -25,7 +25,8 @@ use super::{AdminState, Unready, answer};
 use crate::config::{Admin, AdminBind, Locations, Problem};
 use crate::gateway::Gateway;
 use crate::process::Current;
-use crate::server::{Held, StartError};
+use crate::server::StartError;
+use crate::sockets::{self, Held};
 use crate::telemetry::metrics::Scrape;
 
 /// The admin listener, bound.
@@ -72,11 +73,11 @@ pub fn guards(admin: &Admin, locations: &Locations) -> Result<Guards, Problem> {
 impl AdminListener {
     /// Opens the socket, unless it is held already.
     pub async fn bind(admin: &Admin, held: &mut Held) -> Result<Self, StartError> {
-        let failed = |address: String| move |source| StartError::Listen { address, source };
+        let failed = |address: String| move |source| StartError::Admin { address, source };
         let socket = match &admin.bind {
             AdminBind::Tcp(address) => {
                 let socket = match held.take(*address) {
-                    Some(socket) => Held::into_async(socket),
+                    Some(socket) => sockets::into_async(socket),
                     None => TcpListener::bind(address).await,
                 };
                 Socket::Tcp(socket.map_err(failed(format!("{address} (admin)")))?)

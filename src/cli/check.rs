@@ -10,6 +10,7 @@ use super::Exit;
 use crate::config::{Config, Problem};
 use crate::load;
 use crate::process::Process;
+use crate::sockets::Held;
 use crate::telemetry::escape::printable;
 use crate::upstream::connect::connect;
 
@@ -55,9 +56,17 @@ pub(super) fn run(args: &CheckArgs) -> Exit {
 /// All problems, or all warnings.
 fn examine(file: &Path) -> Result<Vec<Problem>, Vec<Problem>> {
     let config = load::read(file)?;
+    // Without sockets of systemd's, this is not the service: which it will get is not known.
+    let held = Held::passed();
+    let missing = if held.has_passed() { held.missing(&config) } else { Vec::new() };
     let reachability = reachability(&config);
     let process = Process::new(&config.limits);
-    let mut warnings = load::load(config, &process)?.warnings;
+    let loaded = load::load(config, &process);
+    let mut warnings = match loaded {
+        Ok(loaded) if missing.is_empty() => loaded.warnings,
+        Ok(_) => return Err(missing),
+        Err(problems) => return Err(missing.into_iter().chain(problems).collect()),
+    };
     warnings.extend(reachability);
     Ok(warnings)
 }

@@ -17,11 +17,14 @@ use super::{Exit, check};
 use crate::config::{Config, LogLevel};
 use crate::load;
 use crate::reload::Reloads;
-use crate::server::{Held, Server, StartError};
+use crate::server::{Server, StartError};
+use crate::sockets::Held;
 use crate::telemetry::logging;
 
 /// Runs the gateway until SIGTERM or SIGINT and through its drain.
 pub(super) fn run(file: &Path) -> Exit {
+    // First of all: this process has one thread yet.
+    let held = Held::passed();
     let config = match load::read(file) {
         Ok(config) => config,
         Err(problems) => {
@@ -33,16 +36,16 @@ pub(super) fn run(file: &Path) -> Exit {
         Ok(guard) => guard,
         Err(error) => return failed(&error),
     };
-    block_on(serve(file, config))
+    block_on(serve(file, config, held))
 }
 
-async fn serve(file: &Path, config: Config) -> Exit {
+async fn serve(file: &Path, config: Config, held: Held) -> Exit {
     let requested = Arc::new(Notify::new());
     let shutdown = match Signals::new() {
         Ok(signals) => signals.received(Some(Arc::clone(&requested))),
         Err(error) => return failed(&error),
     };
-    let server = match Server::bind(config, Held::default()).await {
+    let server = match Server::bind(config, held).await {
         Ok(server) => server,
         Err(error) => return not_started(file, &error),
     };
@@ -163,7 +166,7 @@ fn not_started(file: &Path, error: &StartError) -> Exit {
             check::print("error", file, problems);
             Exit::Config
         }
-        StartError::Listen { .. } => failed(error),
+        StartError::Listen(_) | StartError::Admin { .. } => failed(error),
     }
 }
 

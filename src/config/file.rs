@@ -8,7 +8,7 @@ use std::path::Path;
 use toml::de::DeTable;
 
 use super::limits::{ProcessLimits, RouteDefaults};
-use super::listener::{Admin, AdminBind, Listener};
+use super::listener::{Admin, AdminBind, Bind, Listener};
 use super::process::{CloseCodes, Drain, Keepalive, Log, Timeouts};
 use super::reader::{Node, Report, Table};
 use super::route::{NO_VERIFIER, Referents, Route, label_routes};
@@ -18,8 +18,12 @@ use super::{Config, Problem};
 use crate::session::label::Label;
 
 /// Reads a configuration file; see [`Config::parse`].
-pub(super) fn parse(text: &str, folder: &Path) -> Result<Config, Vec<Problem>> {
-    let report = Report::new(text, folder);
+pub(super) fn parse(
+    text: &str,
+    folder: &Path,
+    credentials: Option<&Path>,
+) -> Result<Config, Vec<Problem>> {
+    let report = Report::new(text, folder, credentials);
     let document = match DeTable::parse(text) {
         Ok(document) => document.into_inner(),
         Err(error) => return Err(vec![syntax_problem(text, &report, &error)]),
@@ -89,25 +93,26 @@ fn read_listeners(root: &mut Table<'_, '_>) -> Vec<(String, Listener)> {
     tables(root, "listener", "the gateway listens nowhere").into_iter().filter_map(read).collect()
 }
 
-/// Port 0 is a free port each time, so it is shared with nobody.
+/// A socket has one listener. Port 0 is a free port each time, so it is shared with nobody.
 fn reject_shared_addresses(
     root: &Table<'_, '_>,
     listeners: &[(String, Listener)],
     admin: Option<&Admin>,
 ) {
-    let mut taken: Vec<(&str, std::net::SocketAddr)> = Vec::new();
+    let mut taken: Vec<(&str, Bind)> = Vec::new();
     let admin = admin.and_then(|admin| match &admin.bind {
-        AdminBind::Tcp(address) => Some(("admin", *address)),
+        AdminBind::Tcp(address) => Some(("admin", Bind::Address(*address))),
         AdminBind::Unix(_) => None,
     });
-    let listeners = listeners.iter().map(|(path, listener)| (path.as_str(), listener.bind));
-    for (path, address) in listeners.chain(admin).filter(|(_, address)| address.port() != 0) {
-        match taken.iter().find(|(_, other)| *other == address) {
+    let listeners = listeners.iter().map(|(path, listener)| (path.as_str(), listener.bind.clone()));
+    let is_any_port = |bind: &Bind| matches!(bind, Bind::Address(address) if address.port() == 0);
+    for (path, bind) in listeners.chain(admin).filter(|(_, bind)| !is_any_port(bind)) {
+        match taken.iter().find(|(_, other)| *other == bind) {
             Some((other, _)) => root.report(
                 super::locations::child(path, "bind"),
-                format_args!("{other} listens on {address} already"),
+                format_args!("{other} listens on {bind} already"),
             ),
-            None => taken.push((path, address)),
+            None => taken.push((path, bind)),
         }
     }
 }

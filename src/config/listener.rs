@@ -1,5 +1,6 @@
 //! `[[listener]]` and `[admin]`: the sockets the gateway listens on. Pure.
 
+use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
@@ -11,14 +12,23 @@ use super::reader::{Node, Table};
 /// One public listening socket.
 #[derive(Debug, Clone)]
 pub struct Listener {
-    /// Address to bind; also the `listener` label of metrics.
-    pub bind: SocketAddr,
+    /// Where it listens; also the `listener` label of metrics.
+    pub bind: Bind,
     /// A PROXY v1/v2 header is required on every connection, and only from `trusted_proxies`.
     pub proxy_protocol: bool,
     /// Peers whose PROXY header or X-Forwarded-For is believed.
     pub trusted_proxies: Vec<IpNet>,
     /// TLS settings; `None` is plain `ws://`.
     pub tls: Option<ListenerTls>,
+}
+
+/// Where a public listener gets its socket from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Bind {
+    /// `0.0.0.0:8443`: it opens it.
+    Address(SocketAddr),
+    /// `systemd:NAME`: systemd has opened it, and passes it by this name.
+    Systemd(String),
 }
 
 /// TLS of a listener.
@@ -73,9 +83,16 @@ pub enum AdminBind {
 /// Why a text is no address to listen on.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(super) enum BindError {
-    /// `systemd:NAME`
-    #[error("sockets passed by systemd are not supported yet; write an address and a port")]
+    /// `systemd:NAME` for the admin listener.
+    #[error(
+        "only clients' listeners take sockets from systemd: write an address and a port, or a unix socket"
+    )]
     Systemd,
+    /// `systemd:` or a name that systemd would not take.
+    #[error(
+        "must name the socket as FileDescriptorName= of its unit does, such as \"systemd:public\""
+    )]
+    SystemdName,
     /// `unix:/path` where it cannot be.
     #[error("clients connect over TCP: write an address and a port, such as \"0.0.0.0:8443\"")]
     Unix,
@@ -98,7 +115,7 @@ impl Listener {
     pub(super) fn read(table: &mut Table<'_, '_>) -> Option<Self> {
         let bind = table
             .required("bind", "the address and port to listen on, such as \"0.0.0.0:8443\"")
-            .and_then(|node| node.parse(tcp_address));
+            .and_then(|node| node.parse(Bind::parse));
         let proxy_protocol = table.boolean("proxy_protocol", false);
         let trusted_proxies_typed = table.list("trusted_proxies", |node| Some(network(&node)));
         if proxy_protocol && trusted_proxies_typed.is_empty() {
@@ -110,6 +127,37 @@ impl Listener {
         let tls = table.optional_section("tls", ListenerTls::read);
         let trusted_proxies = trusted_proxies_typed.into_iter().flatten().collect();
         Some(Self { bind: bind?, proxy_protocol, trusted_proxies, tls })
+    }
+}
+
+impl Bind {
+    fn parse(text: &str) -> Result<Self, BindError> {
+        let Some(name) = text.strip_prefix("systemd:") else {
+            return tcp_address(text).map(Self::Address);
+        };
+        // systemd.socket(5), FileDescriptorName=.
+        let is_allowed = |byte: u8| (b' '..=b'~').contains(&byte) && byte != b':';
+        if name.is_empty() || name.len() > 255 || !name.bytes().all(is_allowed) {
+            return Err(BindError::SystemdName);
+        }
+        Ok(Self::Systemd(name.to_owned()))
+    }
+
+    /// Whether only this machine can reach it; `None`: that is systemd's to know.
+    pub(super) fn is_loopback(&self) -> Option<bool> {
+        match self {
+            Self::Address(address) => Some(address.ip().to_canonical().is_loopback()),
+            Self::Systemd(_) => None,
+        }
+    }
+}
+
+impl fmt::Display for Bind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Address(address) => address.fmt(f),
+            Self::Systemd(name) => write!(f, "systemd:{name}"),
+        }
     }
 }
 
@@ -208,6 +256,18 @@ const DEFAULT_ADMIN: SocketAddr = SocketAddr::new(IpAddr::V4(std::net::Ipv4Addr:
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_socket_of_systemd_has_a_name() {
+        let longest = "x".repeat(255);
+        for name in ["public", "framegate.socket", &longest] {
+            let text = format!("systemd:{name}");
+            assert_eq!(Bind::parse(&text).unwrap().to_string(), text);
+        }
+        for text in ["systemd:", "systemd:a:b", "systemd:ä", &format!("systemd:{longest}x")] {
+            assert_eq!(Bind::parse(text), Err(BindError::SystemdName), "{text}");
+        }
+    }
 
     #[test]
     fn addresses_need_a_port_and_names_are_not_looked_up() {

@@ -32,7 +32,7 @@ pub use changes::{Change, Changes};
 pub use limits::{
     MessageRate, OverRate, ProcessLimits, Rate, RouteLimits, UserScope, WhenUserFull,
 };
-pub use listener::{Admin, AdminBind, Certificate, Listener, ListenerTls, TlsVersion};
+pub use listener::{Admin, AdminBind, Bind, Certificate, Listener, ListenerTls, TlsVersion};
 pub use locations::Locations;
 pub use process::{CloseCodes, Drain, Keepalive, Log, LogFormat, LogLevel, Timeouts};
 pub use route::{Authorize, Forward, ForwardHost, ForwardToken, ParameterType, RefuseMode, Route};
@@ -74,7 +74,19 @@ impl Config {
     /// # Errors
     /// All problems in the order of the file. Text that is not TOML is one problem.
     pub fn parse(text: &str, folder: &Path) -> Result<Self, Vec<Problem>> {
-        file::parse(text, folder)
+        Self::parse_with_credentials(text, folder, None)
+    }
+
+    /// The same; files called `credential:NAME` are in the folder `credentials`.
+    ///
+    /// # Errors
+    /// As [`Self::parse`].
+    pub fn parse_with_credentials(
+        text: &str,
+        folder: &Path,
+        credentials: Option<&Path>,
+    ) -> Result<Self, Vec<Problem>> {
+        file::parse(text, folder, credentials)
     }
 
     /// What is legal but probably not meant, or worth a second look.

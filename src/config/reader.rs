@@ -18,6 +18,7 @@ use super::suggest::{self, one_of};
 /// What the walk found out besides the values: problems, and where everything stands.
 pub(super) struct Report {
     folder: PathBuf,
+    credentials: Option<PathBuf>,
     line_starts: Vec<usize>,
     problems: RefCell<Vec<Problem>>,
     locations: RefCell<Locations>,
@@ -42,10 +43,11 @@ pub(super) struct Table<'r, 'i> {
 }
 
 impl Report {
-    pub(super) fn new(text: &str, folder: &Path) -> Self {
+    pub(super) fn new(text: &str, folder: &Path, credentials: Option<&Path>) -> Self {
         let ends = text.bytes().enumerate().filter(|(_, byte)| *byte == b'\n');
         Self {
             folder: folder.to_owned(),
+            credentials: credentials.map(Path::to_owned),
             line_starts: std::iter::once(0)
                 .chain(ends.map(|(at, _)| at.saturating_add(1)))
                 .collect(),
@@ -278,7 +280,7 @@ impl<'r, 'i> Node<'r, 'i> {
         number
     }
 
-    /// A file; relative to the configuration's folder.
+    /// A file; relative to the configuration's folder, or `credential:NAME`.
     pub(super) fn file(&self) -> Option<PathBuf> {
         let name = self.word()?;
         if name.contains(['\n', '\0']) {
@@ -286,7 +288,26 @@ impl<'r, 'i> Node<'r, 'i> {
             self.problem("must be the name of a file, not its content");
             return None;
         }
-        Some(self.in_folder(name))
+        match name.strip_prefix(CREDENTIAL) {
+            Some(name) => self.credential(name),
+            None => Some(self.in_folder(name)),
+        }
+    }
+
+    /// A secret that systemd keeps for the service.
+    fn credential(&self, name: &str) -> Option<PathBuf> {
+        if name.is_empty() || name.contains('/') || name.starts_with('.') {
+            self.problem("must name a credential as LoadCredential= does: credential:NAME");
+            return None;
+        }
+        let Some(folder) = &self.report.credentials else {
+            self.problem(
+                "credentials are there for a service with LoadCredential= only; elsewhere set \
+                 CREDENTIALS_DIRECTORY to a folder that has them",
+            );
+            return None;
+        };
+        Some(folder.join(name))
     }
 
     /// A relative path, taken from the configuration's folder.
@@ -318,6 +339,9 @@ impl<'r, 'i> Node<'r, 'i> {
         Some(Table::new(self.report, self.path, table).read(read))
     }
 }
+
+/// What stands before the name of a credential.
+const CREDENTIAL: &str = "credential:";
 
 /// The type of a value as people call it. The value itself might be a secret in the wrong place.
 fn type_of(value: &DeValue<'_>) -> &'static str {

@@ -20,7 +20,8 @@ fn listeners(config: &Config, warn: &mut impl FnMut(String, &str)) {
     let asks_for_tokens = config.routes.iter().any(|route| route.verifier.is_some());
     for (index, listener) in config.listeners.iter().enumerate() {
         let path = format!("listener[{index}]");
-        let loopback = listener.bind.ip().to_canonical().is_loopback();
+        // Where systemd's sockets are bound is not known here.
+        let loopback = listener.bind.is_loopback().unwrap_or(true);
         // With trusted proxies, TLS ends at one of them.
         let plain = listener.tls.is_none() && listener.trusted_proxies.is_empty();
         if asks_for_tokens && plain && !loopback {

@@ -39,7 +39,7 @@ pub struct Peer {
 
 /// Serves one connection to its end, or to where its session becomes a task of its own.
 pub(crate) async fn serve(gateway: Arc<Gateway>, listener: Arc<Listener>, arrival: Arrival) {
-    let Arrival { tcp, peer: direct, at, mut places, refusal } = arrival;
+    let Arrival { tcp, peer: direct, at, mut places, refusal, under_way } = arrival;
     let mut record = SessionRecord::new(gateway.new_id(), Arc::clone(&listener.label), direct);
     let timeouts = &gateway.config().timeouts;
 
@@ -79,6 +79,7 @@ pub(crate) async fn serve(gateway: Arc<Gateway>, listener: Arc<Listener>, arriva
             () = gateway.environment().abort.cancelled() => None,
         }
     };
+    drop(under_way);
     match decision {
         Some(Ok(accepted)) => begin_session(gateway, http, accepted, record, places).await,
         Some(Err(refusal)) => refuse(&gateway, http, refusal, route, record).await,

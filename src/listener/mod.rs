@@ -1,7 +1,6 @@
 //! Public sockets: accepting, and everything before HTTP. I/O.
 //!
-//! [`accept`] takes connections from a socket and counts them; [`connection::serve`] is what becomes
-//! of each.
+//! [`open`] accepts, [`Listener`] counts; [`connection::serve`] is what becomes of each connection.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -10,14 +9,13 @@ use std::time::{Duration, Instant};
 
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
-use tokio_util::sync::CancellationToken;
+use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use crate::admission::limits::{AddressPlace, Place};
 use crate::admission::rejection::Rejection;
 use crate::config::{self, Config, Problem};
 use crate::gateway::Gateway;
 use crate::handshake::forwarded;
-use crate::process::Current;
 use crate::telemetry::metrics::GaugeGuard;
 
 use tls::Renewal;
@@ -25,6 +23,7 @@ use tls::Renewal;
 pub mod connection;
 mod establish;
 mod http;
+pub(crate) mod open;
 pub mod proxy_protocol;
 pub mod tls;
 
@@ -44,7 +43,7 @@ pub struct Listener {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ListenerKey {
     /// As configured.
-    bind: SocketAddr,
+    bind: config::Bind,
     /// Several may want any free port of the same address: which of them.
     nth: usize,
 }
@@ -57,6 +56,8 @@ pub struct Arrival {
     pub(crate) places: ConnectionPlaces,
     /// It is only told this.
     pub(crate) refusal: Option<Rejection>,
+    /// A drain waits a moment for handshakes that have begun.
+    pub(crate) under_way: TaskTrackerToken,
 }
 
 /// What a connection holds until its socket is closed.
@@ -80,7 +81,7 @@ impl Listener {
         let label = Arc::from(listener.bind.to_string());
         let others = config.listeners.iter().take(index);
         let nth = others.filter(|other| other.bind == listener.bind).count();
-        let key = ListenerKey { bind: listener.bind, nth };
+        let key = ListenerKey { bind: listener.bind.clone(), nth };
         Ok(Self { key, label, config: listener, tls })
     }
 
@@ -101,17 +102,6 @@ impl Listener {
         (renewed, renewal)
     }
 
-    /// Opens the socket.
-    pub fn bind(&self) -> io::Result<TcpListener> {
-        let address = self.config.bind;
-        let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
-        socket.set_reuse_address(true)?;
-        socket.set_nonblocking(true)?;
-        socket.bind(&address.into())?;
-        socket.listen(BACKLOG)?;
-        TcpListener::from_std(socket.into())
-    }
-
     /// Whether what `address` says of others is believed.
     pub fn trusts(&self, address: IpAddr) -> bool {
         forwarded::is_trusted(address, &self.config.trusted_proxies)
@@ -127,7 +117,8 @@ impl Listener {
         };
         // A relay must not wait for more bytes; where it fails, the socket is gone anyway.
         let _ = tcp.set_nodelay(true);
-        let arrival = Arrival { tcp, peer, at, places, refusal };
+        let under_way = gateway.process().handshakes.token();
+        let arrival = Arrival { tcp, peer, at, places, refusal, under_way };
         gateway.tasks().spawn(connection::serve(Arc::clone(gateway), Arc::clone(self), arrival));
     }
 
@@ -155,34 +146,14 @@ impl Listener {
     }
 }
 
-/// Accepts on a listener's socket until `stop`, or until the gateway in force does not know the
-/// listener. Each connection is the gateway's that is in force when it comes. Nothing a peer or the
-/// operating system does ends the loop.
-pub(crate) async fn accept(
-    key: ListenerKey,
-    socket: TcpListener,
-    current: Current,
-    stop: CancellationToken,
-) {
-    let mut pause = FIRST_PAUSE;
-    while let Some(accepted) = stop.run_until_cancelled(socket.accept()).await {
-        let gateway = current.gateway();
-        let Some(listener) = gateway.listener(&key) else { return };
-        match accepted {
-            Ok((tcp, peer)) => {
-                pause = FIRST_PAUSE;
-                listener.arrive(&gateway, tcp, peer);
-            }
-            // The peer was quicker to leave than we to accept.
-            Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
-            Err(error) => {
-                // Out of descriptors or memory: accepting again at once would spin.
-                gateway.telemetry().accept_failed(&listener.label, &error);
-                tokio::time::sleep(pause).await;
-                pause = (pause * 2).min(LONGEST_PAUSE);
-            }
-        }
-    }
+/// Opens a socket.
+pub(crate) fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_reuse_address(true)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    TcpListener::from_std(socket.into())
 }
 
 impl ConnectionPlaces {

@@ -327,4 +327,18 @@ mod tests {
         }
         assert_eq!((registry.pending(), registry.len()), (0, 0));
     }
+
+    #[test]
+    fn a_lower_limit_counts_for_sessions_that_are_open() {
+        let start = Instant::now();
+        let registry = Registry::new(100, start);
+        let session = handle(1);
+        registry.insert(&session);
+        registry.account(&session, 60, [Some(start), None]);
+        registry.set_pending_limit(60);
+        registry.account(&session, 59, [Some(start), None]);
+        assert!(session.take_orders().is_empty());
+        registry.account(&session, 61, [Some(start), None]);
+        assert!(matches!(session.take_orders()[..], [Order::End(Ending::SlowConsumer)]));
+    }
 }

@@ -25,7 +25,7 @@ mod throttle;
 mod upstream_metrics;
 
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 
 /// Metrics and access log of one gateway, as one of its configurations wants them; several can live in
 /// one process. Shared behind an `Arc`.

@@ -13,10 +13,10 @@ use crate::session::termination::{By, Phase};
 use crate::session::traffic::{Counts, TrafficCounts};
 
 /// Two routes to one upstream with two endpoints, one plain listener.
-pub(super) fn config() -> Config {
+pub(crate) fn config() -> Config {
     Config {
         listeners: vec![Listener {
-            bind: "127.0.0.1:8080".parse().unwrap(),
+            bind: Bind::Address("127.0.0.1:8080".parse().unwrap()),
             proxy_protocol: false,
             trusted_proxies: vec![],
             tls: None,

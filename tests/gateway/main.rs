@@ -28,6 +28,7 @@ mod reload;
 mod reload_load;
 mod smoke;
 mod support;
+mod systemd;
 mod tls;
 mod token_attacks;
 mod tokens;

@@ -25,7 +25,7 @@ use backend::Backend;
 use material::{DemoMaterial, MaterialError};
 use text::Addresses;
 
-use crate::server::Held;
+use crate::sockets::{Held, into_async};
 
 /// `framegate demo`'s arguments.
 #[derive(Debug, Clone, Default, clap::Args)]
@@ -111,7 +111,7 @@ pub async fn start(
 
     let page = page::Page { facts: text::facts(&addresses, &material), backend };
     let Reserved { tls, plain, page: listener, admin } = reserved;
-    let listener = Held::into_async(listener).map_err(failed("chat page"))?;
+    let listener = into_async(listener).map_err(failed("chat page"))?;
     tracker.spawn(page::serve(listener, page, tracker.clone(), shutdown));
     Ok(Demo { sockets: vec![tls, plain, admin], addresses, material, notes, folder })
 }
@@ -119,7 +119,7 @@ pub async fn start(
 impl Demo {
     /// The gateway's sockets, once: they were bound first, so that nobody could take their ports.
     pub fn sockets(&mut self) -> Held {
-        Held(std::mem::take(&mut self.sockets))
+        Held::bound(std::mem::take(&mut self.sockets))
     }
 
     /// The gateway's configuration file.

@@ -180,7 +180,17 @@ fn listeners() {
     table(&[
         (2, "", "listener[0].bind", 1, "is missing"),
         (2, "bind = 'localhost:8443'", "listener[0].bind", 2, "did you mean \"127.0.0.1:8443\"?"),
-        (2, "bind = 'systemd:wss'", "listener[0].bind", 2, "not supported yet"),
+        (2, "bind = 'systemd:'", "listener[0].bind", 2, "FileDescriptorName="),
+        (
+            14,
+            "[[listener]]\nbind = 'systemd:a'\n[[listener]]\nbind = 'systemd:a'",
+            "listener[2].bind",
+            17,
+            "listener[1] listens on systemd:a already",
+        ),
+        (14, "[admin]\nbind = 'systemd:a'", "admin.bind", 15, "only clients' listeners"),
+        (14, "[admin]\ntoken_file = 'credential:a'", "admin.token_file", 15, "LoadCredential="),
+        (14, "[admin]\ntoken_file = 'credential:../a'", "admin.token_file", 15, "credential:NAME"),
         (
             2,
             "bind = '[::]:1'\nproxy_protocol = true",

@@ -160,7 +160,7 @@ fn the_reference_shows_every_setting_of_the_schema() {
     let mut shown = BTreeSet::new();
     paths(&all.parse().unwrap(), "", &mut shown);
 
-    let report = Report::new(&all, Path::new("/"));
+    let report = Report::new(&all, Path::new("/"), None);
     let document = toml::de::DeTable::parse(&all).unwrap().into_inner();
     report.root(document).read(file::read);
     let asked = report.asked.take();

@@ -36,6 +36,15 @@ impl Gateway {
 
     /// The same, in a folder that holds files the configuration names.
     pub async fn start_in(folder: TempDir, setup: &Setup) -> Self {
+        Self::start_by(folder, setup, command).await
+    }
+
+    /// The same, by another command: it is given the configuration's file.
+    pub async fn start_by(
+        folder: TempDir,
+        setup: &Setup,
+        command: impl FnOnce(&Path, &Setup) -> Command,
+    ) -> Self {
         std::fs::write(folder.path().join("secret"), setup.secret()).unwrap();
         let file = folder.path().join("framegate.toml");
         std::fs::write(&file, setup.text()).unwrap();

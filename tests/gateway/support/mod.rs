@@ -14,6 +14,7 @@ pub mod pair;
 pub mod refusal;
 pub mod reload;
 pub mod setup;
+pub mod systemd;
 pub mod tls;
 pub mod tokens;
 pub mod wire;

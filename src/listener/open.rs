@@ -1,0 +1,162 @@
+//! The sockets that are open, each with the loop that accepts on it. I/O.
+
+use std::io;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::net::TcpListener;
+use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::task_tracker::TaskTrackerToken;
+
+use super::{FIRST_PAUSE, LONGEST_PAUSE, Listener, ListenerKey};
+use crate::process::Current;
+
+/// All open sockets.
+#[derive(Debug, Default)]
+pub(crate) struct OpenListeners(Mutex<Vec<Open>>);
+
+#[derive(Debug, Clone)]
+struct Open {
+    key: ListenerKey,
+    stop: CancellationToken,
+    pulse: mpsc::Sender<oneshot::Sender<()>>,
+}
+
+impl OpenListeners {
+    /// Accepts on a socket of `listener` until `stop`, or until it is closed.
+    pub(crate) fn open(
+        &self,
+        listener: &Arc<Listener>,
+        socket: TcpListener,
+        current: Current,
+        stop: CancellationToken,
+    ) {
+        let gateway = current.gateway();
+        if let Ok(address) = socket.local_addr() {
+            gateway.telemetry().listener_opened(&listener.label, &address);
+        }
+        let (pulse, asked) = mpsc::channel(1);
+        self.all().push(Open { key: listener.key.clone(), stop: stop.clone(), pulse });
+        let process = gateway.process();
+        let under_way = process.handshakes.token();
+        let key = listener.key.clone();
+        process.tasks.spawn(accept(key, socket, current, stop, asked, under_way));
+    }
+
+    /// Whether a listener has a socket.
+    pub(crate) fn has(&self, key: &ListenerKey) -> bool {
+        self.all().iter().any(|open| open.key == *key)
+    }
+
+    /// Closes the sockets of all listeners but those that stay.
+    pub(crate) fn close_unless(&self, stays: impl Fn(&ListenerKey) -> bool) {
+        self.all().retain(|open| {
+            let stays = stays(&open.key);
+            if !stays {
+                open.stop.cancel();
+            }
+            stays
+        });
+    }
+
+    /// Whether every loop still goes round: each is asked, and must answer. Waits for as long as one
+    /// does not.
+    pub(crate) async fn are_alive(&self) -> bool {
+        let all = self.all().clone();
+        for Open { stop, pulse, .. } in all {
+            let (answer, answered) = oneshot::channel();
+            let is_alive = pulse.send(answer).await.is_ok() && answered.await.is_ok();
+            // One that was told to end may do so.
+            if !is_alive && !stop.is_cancelled() {
+                return false;
+            }
+        }
+        true
+    }
+
+    fn all(&self) -> MutexGuard<'_, Vec<Open>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Accepts on a listener's socket until `stop`, or until the gateway in force does not know the
+/// listener. Each connection is the gateway's that is in force when it comes. Nothing a peer or the
+/// operating system does ends the loop.
+async fn accept(
+    key: ListenerKey,
+    socket: TcpListener,
+    current: Current,
+    stop: CancellationToken,
+    mut asked: mpsc::Receiver<oneshot::Sender<()>>,
+    _under_way: TaskTrackerToken,
+) {
+    let mut pause = FIRST_PAUSE;
+    loop {
+        let accepted = tokio::select! {
+            () = stop.cancelled() => return,
+            accepted = socket.accept() => accepted,
+            Some(answer) = asked.recv() => {
+                // Who has asked may have stopped waiting.
+                let _ = answer.send(());
+                continue;
+            }
+        };
+        let gateway = current.gateway();
+        let Some(listener) = gateway.listener(&key) else { return };
+        match accepted {
+            Ok((tcp, peer)) => {
+                pause = FIRST_PAUSE;
+                listener.arrive(&gateway, tcp, peer);
+            }
+            // The peer was quicker to leave than we to accept.
+            Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
+            Err(error) => {
+                // Out of descriptors or memory: accepting again at once would spin.
+                gateway.telemetry().accept_failed(&listener.label, &error);
+                tokio::time::sleep(pause).await;
+                pause = (pause * 2).min(LONGEST_PAUSE);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use crate::config::Bind;
+
+    /// What a loop is asked with.
+    pub(crate) type Asked = mpsc::Receiver<oneshot::Sender<()>>;
+
+    /// One listener, whose loop is the test's.
+    pub(crate) fn one(stop: CancellationToken) -> (Arc<OpenListeners>, Asked) {
+        let (pulse, asked) = mpsc::channel(1);
+        let key = ListenerKey { bind: Bind::Systemd("public".to_owned()), nth: 0 };
+        (Arc::new(OpenListeners(Mutex::new(vec![Open { key, stop, pulse }]))), asked)
+    }
+
+    #[tokio::test]
+    async fn a_loop_that_has_ended_is_found_unless_it_was_told_to() {
+        let stop = CancellationToken::new();
+        let (open, mut asked) = one(stop.clone());
+        let answer = async { asked.recv().await.unwrap().send(()).unwrap() };
+        assert!(tokio::join!(open.are_alive(), answer).0);
+        let forget = async { drop(asked.recv().await) };
+        assert!(!tokio::join!(open.are_alive(), forget).0, "asked, and gone");
+        drop(asked);
+        assert!(!open.are_alive().await);
+        stop.cancel();
+        assert!(open.are_alive().await);
+    }
+
+    #[test]
+    fn who_does_not_stay_is_told_to_end() {
+        let stop = CancellationToken::new();
+        let (open, _asked) = one(stop.clone());
+        let key = open.all()[0].key.clone();
+        open.close_unless(|_| true);
+        assert!(open.has(&key) && !stop.is_cancelled());
+        open.close_unless(|_| false);
+        assert!(!open.has(&key) && stop.is_cancelled());
+    }
+}
