@@ -167,8 +167,9 @@ impl Reloader {
         let certificates = Change::between(before.certificates(), gateway.certificates());
         let changes = Changes::between(before.config(), gateway.config(), certificates);
 
-        self.current.replace(Arc::clone(&gateway));
+        // First, so that no loop finds itself unknown before it is told to end.
         self.open.close_unless(|key| gateway.listener(key).is_some());
+        self.current.replace(Arc::clone(&gateway));
         self.begin(sockets);
         self.told.clear();
         gateway.telemetry().config_unwise(&warnings);
