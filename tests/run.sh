@@ -19,6 +19,8 @@ need_compiler
 need_peers
 need prometheus prometheus promtool
 need prometheus-blackbox-exporter prometheus-blackbox-exporter
+# The units, and a service manager's sockets.
+need systemd systemd-socket-activate systemd-analyze
 [ $install = no ] || install_packages
 # A toolchain may come without these.
 if ! cargo fmt --version >/dev/null 2>&1 || ! cargo clippy --version >/dev/null 2>&1; then
@@ -32,6 +34,9 @@ done
 
 step "clippy"
 cargo clippy --all-targets --locked -- -D warnings
+
+step "units"
+systemd/check.sh
 
 step "tests"
 cargo test --locked

@@ -21,8 +21,10 @@ fn files(folder: &str, endings: &[&str]) -> Vec<Source> {
     while let Some(folder) = folders.pop() {
         for entry in fs::read_dir(folder).unwrap() {
             let path = entry.unwrap().path();
-            if path.is_dir() && !path.ends_with("node_modules") && !path.ends_with("target") {
-                folders.push(path);
+            // What is installed or built there is not ours.
+            let is_foreign = ["node_modules", "target", ".cache"].iter().any(|n| path.ends_with(n));
+            if path.is_dir() {
+                folders.extend((!is_foreign).then_some(path));
             } else if path.extension().is_some_and(|ending| endings.iter().any(|e| *e == ending)) {
                 let text = fs::read_to_string(&path).unwrap();
                 let path = path.strip_prefix(root).unwrap().to_str().unwrap().to_owned();
