@@ -6,11 +6,15 @@ use std::rc::Rc;
 use std::net::SocketAddr;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpSocket, TcpStream};
 
 /// Starts the echo backend on the current LocalSet.
 pub async fn start() -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
+    // A proxy that opens a storm's connections faster than they are accepted here would wait a second
+    // for the next SYN, and be measured for it.
+    let listener = socket.listen(4096).unwrap();
     let address = listener.local_addr().unwrap();
     let members = Members::default();
     tokio::task::spawn_local(async move {
