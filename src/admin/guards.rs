@@ -2,7 +2,7 @@
 //!
 //! Against DNS rebinding the Host must be a name this listener is known by; against cross-site
 //! requests a foreign Origin is refused and anything but GET needs a header that no form can send.
-//! With a token, only the open pages answer without it.
+//! With a token, only what is open answers without it.
 
 use std::net::IpAddr;
 
@@ -10,7 +10,8 @@ use bytes::Bytes;
 use http::header::{AUTHORIZATION, HOST, ORIGIN, WWW_AUTHENTICATE};
 use http::{HeaderMap, HeaderName, Method, Response, StatusCode};
 
-use super::pages::{self, Page};
+use super::reply::{self, Form};
+use super::resource::{Access, Resource};
 use crate::config::{Admin, AdminBind};
 
 /// The rules of one admin listener.
@@ -73,7 +74,7 @@ impl Guards {
         }
     }
 
-    /// Whether a request may be answered; `page` is what its path leads to.
+    /// Whether a request may be answered; `resource` is what its path leads to.
     ///
     /// # Errors
     ///
@@ -81,7 +82,7 @@ impl Guards {
     pub fn check(
         &self,
         method: &Method,
-        page: Option<Page>,
+        resource: Option<&Resource>,
         headers: &HeaderMap,
     ) -> Result<(), Denied> {
         let host = only(headers, HOST).unwrap_or_default();
@@ -97,11 +98,8 @@ impl Guards {
             return Err(Denied::Header);
         }
         // Without token even the question whether a page exists has no answer.
-        if page.is_some_and(Page::is_open) || self.token_fits(headers) {
-            Ok(())
-        } else {
-            Err(Denied::Token)
-        }
+        let is_open = resource.is_some_and(|resource| resource.access == Access::Open);
+        if is_open || self.token_fits(headers) { Ok(()) } else { Err(Denied::Token) }
     }
 
     fn token_fits(&self, headers: &HeaderMap) -> bool {
@@ -131,10 +129,10 @@ impl Denied {
     }
 
     /// The answer, with the rule as its text.
-    pub fn into_response(self) -> Response<Bytes> {
-        let response = pages::plain(self.status(), format!("{self}\n"));
+    pub fn into_response(self, form: Form) -> Response<Bytes> {
+        let response = form.error(self.status(), &self.to_string());
         match self {
-            Self::Token => pages::with(response, WWW_AUTHENTICATE, "Bearer realm=\"framegate\""),
+            Self::Token => reply::with(response, WWW_AUTHENTICATE, "Bearer realm=\"framegate\""),
             Self::Host | Self::Origin | Self::Header => response,
         }
     }

@@ -1,27 +1,29 @@
-//! The admin listener: metrics and health over plain HTTP, for operators and their tools.
+//! The admin listener: metrics, health and actions over plain HTTP, for operators and their tools.
 //!
-//! [`answer`] is the whole of it: the guards first ([`guards`]), then the page ([`pages`]). The
-//! socket is in [`serve`]; what the gateway is doing comes in through [`AdminState`].
+//! [`answer`] is the whole of it: the resource is found ([`resource`]), then the guards are asked
+//! ([`guards`]), then the resource answers. The socket is in [`serve`]. A further resource is a file
+//! with its [`Resource`] and a line in [`RESOURCES`].
+
+use std::sync::Arc;
 
 use bytes::Bytes;
-use http::{HeaderMap, Method, Response};
+use http::request::Parts;
+use http::{Response, StatusCode};
 
-use crate::telemetry::metrics::Scrape;
+use crate::gateway::Gateway;
 
 use self::guards::Guards;
+use self::reply::Form;
+use self::resource::Resource;
 
 pub mod guards;
 pub mod pages;
+pub mod reply;
+pub mod resource;
 pub mod serve;
 
-/// What the admin pages need to know of the gateway.
-pub trait AdminState {
-    /// The metrics, live traffic included.
-    fn scrape(&self) -> Scrape;
-
-    /// Why the gateway should get no new connections; empty: it is ready.
-    fn unready(&self) -> Vec<Unready>;
-}
+/// Everything there is.
+pub static RESOURCES: &[&Resource] = &[&pages::METRICS, &pages::HEALTH, &pages::READY];
 
 /// A reason for not being ready. A single failed upstream is none: other routes still work.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -40,20 +42,23 @@ pub enum Unready {
     NoHealthyEndpoint,
 }
 
-/// Answers one request. `path` is without query; the body of the answer to a HEAD request is to be
-/// left out by the HTTP implementation (RFC 9110 section 9.3.2).
-pub fn answer(
-    guards: &Guards,
-    state: &dyn AdminState,
-    method: &Method,
-    path: &str,
-    headers: &HeaderMap,
-) -> Response<Bytes> {
-    let page = pages::route(path);
-    match guards.check(method, page, headers) {
-        Ok(()) => pages::answer(page, method, state),
-        Err(denied) => denied.into_response(),
+/// Answers one request. The body of the answer to a HEAD request is to be left out by the HTTP
+/// implementation (RFC 9110 section 9.3.2).
+pub fn answer(guards: &Guards, gateway: &Arc<Gateway>, request: &Parts) -> Response<Bytes> {
+    let path = request.uri.path();
+    let form = Form::of(path);
+    let found = resource::find(RESOURCES, path);
+    let resource = found.as_ref().map(|found| found.resource);
+    if let Err(denied) = guards.check(&request.method, resource, &request.headers) {
+        return denied.into_response(form);
     }
+    let Some(found) = found else {
+        return form.error(StatusCode::NOT_FOUND, "there is no such page");
+    };
+    found
+        .call(&request.method, request.uri.query().unwrap_or_default())
+        .and_then(|(action, call)| (action.handler)(gateway, &call))
+        .unwrap_or_else(|failure| failure.into_response(form))
 }
 
 #[cfg(test)]

@@ -1,81 +1,52 @@
-//! The pages of the admin listener and their answers. Pure.
-//!
-//! A further page is a variant of [`Page`]: the compiler asks for its path, its methods, whether it
-//! is open to callers without token, and its answer.
+//! Metrics and probes. No I/O.
+
+use std::sync::Arc;
 
 use bytes::Bytes;
-use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS};
-use http::{HeaderName, HeaderValue, Method, Response, StatusCode};
+use http::header::CONTENT_TYPE;
+use http::{Response, StatusCode};
 
-use super::AdminState;
+use super::Unready;
+use super::reply::{Failure, plain, with};
+use super::resource::{Access, Action, Call, Resource, Takes, Verb};
+use crate::gateway::Gateway;
 
-/// What a path leads to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Page {
-    /// `/metrics`: the scrape.
-    Metrics,
-    /// `/healthz`: the process is alive.
-    Health,
-    /// `/readyz`: it should get connections.
-    Ready,
+/// The scrape.
+pub static METRICS: Resource =
+    Resource { path: "/metrics", access: Access::Token, actions: &[get(metrics)] };
+
+/// The process is alive.
+pub static HEALTH: Resource =
+    Resource { path: "/healthz", access: Access::Open, actions: &[get(health)] };
+
+/// It should get connections.
+pub static READY: Resource =
+    Resource { path: "/readyz", access: Access::Open, actions: &[get(ready)] };
+
+const fn get(handler: super::resource::Handler) -> Action {
+    Action { verb: Verb::Get, query: Takes::Anything, handler }
 }
 
-impl Page {
-    /// All pages.
-    pub const ALL: &'static [Self] = &[Self::Metrics, Self::Health, Self::Ready];
-
-    /// Where it is.
-    pub const fn path(self) -> &'static str {
-        match self {
-            Self::Metrics => "/metrics",
-            Self::Health => "/healthz",
-            Self::Ready => "/readyz",
-        }
-    }
-
-    /// Whether it answers without token: probes have none, and these say nothing of users.
-    pub const fn is_open(self) -> bool {
-        match self {
-            Self::Health | Self::Ready => true,
-            Self::Metrics => false,
-        }
-    }
-
-    /// Value of Allow.
-    const fn methods(self) -> &'static str {
-        match self {
-            Self::Metrics | Self::Health | Self::Ready => "GET, HEAD",
-        }
-    }
+fn metrics(gateway: &Arc<Gateway>, _: &Call) -> Result<Response<Bytes>, Failure> {
+    let scrape = gateway.telemetry().metrics.render(|metrics| {
+        let sessions = gateway.registry().snapshot();
+        let unreported = sessions.iter().map(|s| (&*s.route, s.traffic.take_unreported()));
+        metrics.add_traffic_by_label(unreported);
+        metrics.set_pending_bytes(gateway.registry().pending());
+    });
+    Ok(with(plain(StatusCode::OK, scrape.body), CONTENT_TYPE, scrape.content_type))
 }
 
-/// The page at `path` (without query).
-pub fn route(path: &str) -> Option<Page> {
-    Page::ALL.iter().copied().find(|page| page.path() == path)
+fn health(_: &Arc<Gateway>, _: &Call) -> Result<Response<Bytes>, Failure> {
+    Ok(plain(StatusCode::OK, "ok\n"))
 }
 
-/// The answer to a request that passed the guards; without page 404, with a wrong method 405.
-pub fn answer(page: Option<Page>, method: &Method, state: &dyn AdminState) -> Response<Bytes> {
-    let Some(page) = page else {
-        return plain(StatusCode::NOT_FOUND, "there is no such page\n");
-    };
-    if !page.methods().split(", ").any(|allowed| allowed == method.as_str()) {
-        let answer = plain(StatusCode::METHOD_NOT_ALLOWED, "this page does not take that method\n");
-        return with(answer, ALLOW, page.methods());
-    }
-    match page {
-        Page::Metrics => {
-            let scrape = state.scrape();
-            with(plain(StatusCode::OK, scrape.body), CONTENT_TYPE, scrape.content_type)
-        }
-        Page::Health => plain(StatusCode::OK, "ok\n"),
-        Page::Ready => ready(state),
-    }
+fn ready(gateway: &Arc<Gateway>, _: &Call) -> Result<Response<Bytes>, Failure> {
+    Ok(tell_ready(&gateway.unready()))
 }
 
 /// 200, or 503 with a line for each reason.
-fn ready(state: &dyn AdminState) -> Response<Bytes> {
-    let reasons = state.unready();
+pub(super) fn tell_ready(reasons: &[Unready]) -> Response<Bytes> {
     if reasons.is_empty() {
         return plain(StatusCode::OK, "ready\n");
     }
@@ -84,24 +55,4 @@ fn ready(state: &dyn AdminState) -> Response<Bytes> {
         body.push_str(&format!("{reason}\n"));
     }
     plain(StatusCode::SERVICE_UNAVAILABLE, body)
-}
-
-/// An answer in plain text.
-pub(super) fn plain(status: StatusCode, body: impl Into<Bytes>) -> Response<Bytes> {
-    let mut response = Response::new(body.into());
-    *response.status_mut() = status;
-    let response = with(response, CONTENT_TYPE, "text/plain; charset=utf-8");
-    // The state of a moment, and nothing a browser should take for a page or script.
-    let response = with(response, CACHE_CONTROL, "no-store");
-    with(response, X_CONTENT_TYPE_OPTIONS, "nosniff")
-}
-
-/// `response` with a header set.
-pub(super) fn with(
-    mut response: Response<Bytes>,
-    name: HeaderName,
-    value: &'static str,
-) -> Response<Bytes> {
-    response.headers_mut().insert(name, HeaderValue::from_static(value));
-    response
 }

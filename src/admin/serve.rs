@@ -20,14 +20,12 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, UnixListener};
 use tokio_util::task::TaskTracker;
 
+use super::answer;
 use super::guards::Guards;
-use super::{AdminState, Unready, answer};
 use crate::config::{Admin, AdminBind, Locations, Problem};
-use crate::gateway::Gateway;
 use crate::process::Current;
 use crate::server::StartError;
 use crate::sockets::{self, Held};
-use crate::telemetry::metrics::Scrape;
 
 /// The admin listener, bound.
 pub struct AdminListener(Socket);
@@ -141,9 +139,9 @@ async fn serve(stream: impl AsyncRead + AsyncWrite + Unpin, current: Current) {
         let gateway = current.gateway();
         async move {
             let (head, _) = request.into_parts();
-            let response = gateway.guards().map_or_else(Response::default, |guards| {
-                answer(guards, &*gateway, &head.method, head.uri.path(), &head.headers)
-            });
+            let response = gateway
+                .guards()
+                .map_or_else(Response::default, |guards| answer(guards, &gateway, &head));
             Ok::<Response<Full<Bytes>>, Infallible>(response.map(Full::new))
         }
     });
@@ -153,21 +151,6 @@ async fn serve(stream: impl AsyncRead + AsyncWrite + Unpin, current: Current) {
         .header_read_timeout(HEAD_TIMEOUT)
         .serve_connection(TokioIo::new(stream), service)
         .await;
-}
-
-impl AdminState for Gateway {
-    fn scrape(&self) -> Scrape {
-        self.telemetry().metrics.render(|metrics| {
-            let sessions = self.registry().snapshot();
-            let unreported = sessions.iter().map(|s| (&*s.route, s.traffic.take_unreported()));
-            metrics.add_traffic_by_label(unreported);
-            metrics.set_pending_bytes(self.registry().pending());
-        })
-    }
-
-    fn unready(&self) -> Vec<Unready> {
-        Self::unready(self)
-    }
 }
 
 const OWNER_AND_GROUP: u32 = 0o660;

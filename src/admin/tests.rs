@@ -3,23 +3,36 @@
 use std::path::PathBuf;
 
 use http::header::HeaderValue;
+use http::{HeaderMap, Method, Request};
 use proptest::prelude::*;
 
 use super::guards::{Denied, EmptyToken};
-use super::pages::Page;
+use super::pages::{HEALTH, METRICS, READY};
 use super::*;
 use crate::config::{Admin, AdminBind};
+use crate::process::Process;
+use crate::telemetry::{Telemetry, testing};
 
-struct Gateway(Vec<Unready>);
+/// A gateway without sockets.
+pub(super) fn gateway() -> Arc<Gateway> {
+    let config = testing::config();
+    let process = Process::new(&config.limits);
+    let telemetry = Telemetry::new(&config);
+    process.set_listening(true);
+    let loaded = crate::load::load(config, &process).map_err(|p| format!("{p:?}")).unwrap();
+    Gateway::new(loaded, process, telemetry)
+}
 
-impl AdminState for Gateway {
-    fn scrape(&self) -> Scrape {
-        Scrape { content_type: "text/plain; version=0.0.4; charset=utf-8", body: b"m 1\n".to_vec() }
-    }
-
-    fn unready(&self) -> Vec<Unready> {
-        self.0.clone()
-    }
+/// The answer to a request with these headers.
+fn ask(
+    guards: &Guards,
+    gateway: &Arc<Gateway>,
+    (method, target): (&str, &str),
+    headers: &HeaderMap,
+) -> Response<Bytes> {
+    let mut request = Request::builder().method(method).uri(target).body(()).unwrap();
+    *request.headers_mut() = headers.clone();
+    answer(guards, gateway, &request.into_parts().0)
 }
 
 fn admin(bind: &str, hosts: &[&str]) -> Admin {
@@ -47,39 +60,52 @@ fn guards(token: Option<&str>) -> Guards {
 
 #[test]
 fn pages_answer() {
-    let draining = || Gateway(vec![Unready::Draining, Unready::NoKeys("users".into())]);
-    let ready = || Gateway(vec![]);
-    let table: [(&str, &str, Gateway, u16, &str); 8] = [
-        ("GET", "/healthz", draining(), 200, "ok\n"),
-        ("GET", "/readyz", ready(), 200, "ready\n"),
-        ("GET", "/readyz", draining(), 503, "not ready\ndraining\nverifier users has no keys\n"),
-        ("GET", "/metrics", ready(), 200, "m 1\n"),
-        ("HEAD", "/healthz", ready(), 200, "ok\n"),
-        ("GET", "/", ready(), 404, "there is no such page\n"),
-        ("GET", "/metrics/", ready(), 404, "there is no such page\n"),
-        ("POST", "/metrics", ready(), 405, "this page does not take that method\n"),
+    let table: [(&str, &str, u16, &str); 7] = [
+        ("GET", "/healthz", 200, "ok\n"),
+        ("GET", "/healthz?probe=1", 200, "ok\n"),
+        ("GET", "/readyz", 200, "ready\n"),
+        ("HEAD", "/healthz", 200, "ok\n"),
+        ("GET", "/nothing", 404, "there is no such page\n"),
+        ("GET", "/metrics/", 404, "there is no such page\n"),
+        ("POST", "/metrics", 405, "this page does not take that method\n"),
     ];
     let headers = headers(&[("host", "127.0.0.1:9901"), ("x-framegate", "1")]);
-    for (method, path, state, status, body) in table {
-        let method = Method::from_bytes(method.as_bytes()).unwrap();
-        let response = answer(&guards(None), &state, &method, path, &headers);
+    let gateway = gateway();
+    for (method, path, status, body) in table {
+        let response = ask(&guards(None), &gateway, (method, path), &headers);
         assert_eq!(response.status(), status, "{method} {path}");
         assert_eq!(response.body(), body, "{method} {path}");
         assert_eq!(response.headers()["cache-control"], "no-store");
         assert_eq!(response.headers()["x-content-type-options"], "nosniff");
     }
+    gateway.process().begin_drain();
+    let response = ask(&guards(None), &gateway, ("GET", "/readyz"), &headers);
+    assert_eq!(
+        (response.status().as_u16(), &**response.body()),
+        (503, &b"not ready\ndraining\n"[..])
+    );
+}
+
+#[test]
+fn each_reason_for_not_being_ready_has_a_line() {
+    let response = pages::tell_ready(&[Unready::Draining, Unready::NoKeys("users".into())]);
+    assert_eq!(response.status(), 503);
+    assert_eq!(response.body(), "not ready\ndraining\nverifier users has no keys\n");
 }
 
 #[test]
 fn answers_say_what_they_are() {
     let headers = headers(&[("host", "localhost"), ("x-framegate", "1")]);
-    let get = |method, path| answer(&guards(None), &Gateway(vec![]), &method, path, &headers);
-    assert_eq!(
-        get(Method::GET, "/metrics").headers()["content-type"],
-        "text/plain; version=0.0.4; charset=utf-8"
-    );
-    assert_eq!(get(Method::GET, "/healthz").headers()["content-type"], "text/plain; charset=utf-8");
-    assert_eq!(get(Method::DELETE, "/healthz").headers()["allow"], "GET, HEAD");
+    let gateway = gateway();
+    let get = |method, path| ask(&guards(None), &gateway, (method, path), &headers);
+    let metrics = get("GET", "/metrics");
+    assert_eq!(metrics.headers()["content-type"], "text/plain; version=0.0.4; charset=utf-8");
+    assert!(metrics.body().starts_with(b"# HELP "));
+    assert_eq!(get("GET", "/healthz").headers()["content-type"], "text/plain; charset=utf-8");
+    assert_eq!(get("DELETE", "/healthz").headers()["allow"], "GET, HEAD");
+    let missing = get("GET", "/api/nothing");
+    assert_eq!(missing.headers()["content-type"], "application/json");
+    assert_eq!(missing.body(), r#"{"error":"there is no such page"}"#);
 }
 
 #[test]
@@ -149,7 +175,7 @@ fn pages_of_other_origins_are_refused() {
     for (origins, expected) in table {
         let mut list = vec![("host", "localhost:9901")];
         list.extend(origins.iter().map(|origin| ("origin", *origin)));
-        let verdict = guards(None).check(&Method::GET, Some(Page::Metrics), &headers(&list));
+        let verdict = guards(None).check(&Method::GET, Some(&METRICS), &headers(&list));
         assert_eq!(verdict.is_ok(), expected, "{origins:?}");
         assert!(expected || verdict == Err(Denied::Origin), "{origins:?}");
     }
@@ -187,27 +213,28 @@ fn what_a_form_could_send_changes_nothing() {
 fn with_a_token_only_probes_pass_without_it() {
     let guards = guards(Some("s3cret\n"));
     let table = [
-        (Some(Page::Health), None, true),
-        (Some(Page::Ready), Some("Bearer wrong"), true),
-        (Some(Page::Metrics), None, false),
+        (Some(&HEALTH), None, true),
+        (Some(&READY), Some("Bearer wrong"), true),
+        (Some(&METRICS), None, false),
         (None, None, false),
-        (Some(Page::Metrics), Some("Bearer s3cret"), true),
-        (Some(Page::Metrics), Some("bearer  s3cret"), true),
+        (Some(&METRICS), Some("Bearer s3cret"), true),
+        (Some(&METRICS), Some("bearer  s3cret"), true),
         (None, Some("Bearer s3cret"), true),
-        (Some(Page::Metrics), Some("Bearer"), false),
-        (Some(Page::Metrics), Some("Bearer "), false),
-        (Some(Page::Metrics), Some("Basic s3cret"), false),
-        (Some(Page::Metrics), Some("s3cret"), false),
-        (Some(Page::Metrics), Some("Bearer s3cre"), false),
-        (Some(Page::Metrics), Some("Bearer s3crets3cret"), false),
-        (Some(Page::Metrics), Some("Bearer S3cret"), false),
+        (Some(&METRICS), Some("Bearer"), false),
+        (Some(&METRICS), Some("Bearer "), false),
+        (Some(&METRICS), Some("Basic s3cret"), false),
+        (Some(&METRICS), Some("s3cret"), false),
+        (Some(&METRICS), Some("Bearer s3cre"), false),
+        (Some(&METRICS), Some("Bearer s3crets3cret"), false),
+        (Some(&METRICS), Some("Bearer S3cret"), false),
     ];
     for (page, value, expected) in table {
         let mut list = vec![("host", "localhost")];
         list.extend(value.map(|value| ("authorization", value)));
         let verdict = guards.check(&Method::GET, page, &headers(&list));
         let expected = if expected { Ok(()) } else { Err(Denied::Token) };
-        assert_eq!(verdict, expected, "{page:?} {value:?}");
+        let path = page.map(|page| page.path);
+        assert_eq!(verdict, expected, "{path:?} {value:?}");
     }
 }
 
@@ -229,7 +256,7 @@ fn refusals_have_their_status_and_say_why() {
     let table =
         [(Denied::Host, 421), (Denied::Origin, 403), (Denied::Header, 403), (Denied::Token, 401)];
     for (denied, status) in table {
-        let response = denied.into_response();
+        let response = denied.into_response(Form::Text);
         assert_eq!(response.status(), status);
         assert_eq!(response.body(), &format!("{denied}\n"));
         assert_eq!(response.headers().contains_key("www-authenticate"), denied == Denied::Token);
@@ -243,9 +270,10 @@ fn the_guards_stand_before_the_pages() {
         ("/nothing", "localhost", "Bearer wrong", 401),
         ("/nothing", "localhost", "Bearer t", 404),
     ];
+    let gateway = gateway();
     for (path, host, token, status) in table {
         let headers = headers(&[("host", host), ("authorization", token)]);
-        let response = answer(&guards(Some("t")), &Gateway(vec![]), &Method::GET, path, &headers);
+        let response = ask(&guards(Some("t")), &gateway, ("GET", path), &headers);
         assert_eq!(response.status(), status, "{path} {host} {token}");
     }
 }
