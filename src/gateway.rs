@@ -167,19 +167,14 @@ impl Gateway {
         let ask = UpstreamRequest::new(route, sources, request, &permit, origin, record.id);
         let opened = open::open(upstream, &ask, self.telemetry(), record).await?;
 
-        let handle = SessionHandle::new(
-            record.id,
-            Arc::from(route.label.as_str()),
-            record.user.clone(),
-            record.client,
-            Instant::now(),
-        );
         let chosen = self.choose_subprotocol(request, matched.route, &ask, &opened);
-        self.take_user_place(&mut permit, &handle, matched.route);
         // A token that was the only entry offered is selected, but it is no name to log.
         record.subprotocol = chosen.clone().filter(|name| {
             !subprotocol::is_token_entry(name, &self.token_entries(Some(matched.route), request))
         });
+        record.opened = SystemTime::now();
+        let handle = SessionHandle::new(record.clone(), Instant::now());
+        self.take_user_place(&mut permit, &handle, matched.route);
         let metrics = &self.telemetry().metrics;
         Ok(Accepted {
             response: response::switching(request, chosen.as_deref(), record.id),

@@ -15,6 +15,7 @@ use crate::gateway::Gateway;
 use crate::load::load;
 use crate::process::{Current, Process};
 use crate::reload::{self, Bound, Reloader, Reloads};
+use crate::session::recent::Recent;
 use crate::sockets::Held;
 use crate::systemd::{self, Manager};
 use crate::telemetry::Telemetry;
@@ -97,7 +98,8 @@ impl Server {
         background.spawn(stop.clone().run_until_cancelled_owned(feed));
         let report = Arc::clone(&manager).report(Arc::clone(&process));
         background.spawn(stop.clone().run_until_cancelled_owned(report));
-        background.spawn(stop.clone().run_until_cancelled_owned(sweep(Arc::clone(&process))));
+        let sweeping = sweep(Arc::clone(&process), Arc::clone(&gateway.telemetry().recent));
+        background.spawn(stop.clone().run_until_cancelled_owned(sweeping));
         drop(gateway);
         tokio::select! {
             () = shutdown => {}
@@ -116,13 +118,14 @@ fn one_by_one(problems: &[Problem]) -> String {
     problems.iter().map(|problem| problem.message.as_str()).collect::<Vec<_>>().join("; ")
 }
 
-/// Forgets addresses and users that are gone.
-async fn sweep(process: Arc<Process>) {
+/// Forgets addresses and users that are gone, and ends that are old.
+async fn sweep(process: Arc<Process>, recent: Arc<Recent>) {
     loop {
         tokio::time::sleep(SWEEP).await;
         let now = Instant::now();
         process.addresses.sweep(now);
         process.users.sweep(now);
+        recent.sweep(now);
     }
 }
 

@@ -21,9 +21,19 @@ pub mod pages;
 pub mod reply;
 pub mod resource;
 pub mod serve;
+pub mod sessions;
+pub mod views;
 
 /// Everything there is.
-pub static RESOURCES: &[&Resource] = &[&pages::METRICS, &pages::HEALTH, &pages::READY];
+pub static RESOURCES: &[&Resource] = &[
+    &pages::METRICS,
+    &pages::HEALTH,
+    &pages::READY,
+    &sessions::LIST,
+    &sessions::RECENT,
+    &sessions::ONE,
+    &sessions::OF_USER,
+];
 
 /// A reason for not being ready. A single failed upstream is none: other routes still work.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -240,6 +240,7 @@ mod tests {
 
     use super::*;
     use crate::config::UserScope;
+    use crate::session::record::SessionRecord;
 
     fn key(user: &str) -> UserKey {
         UserKey { verifier: "users".into(), issuer: None, user: user.into(), scope: ScopeKey::All }
@@ -260,7 +261,9 @@ mod tests {
 
     fn handle(id: u64) -> Arc<SessionHandle> {
         let client = SocketAddr::from(([127, 0, 0, 1], 1));
-        SessionHandle::new(SessionId::new(id), "/ws".into(), None, client, Instant::now())
+        let now = std::time::SystemTime::UNIX_EPOCH;
+        let known = SessionRecord::new(SessionId::new(id), "l".into(), client, now);
+        SessionHandle::new(known, Instant::now())
     }
 
     async fn reserve(table: &Arc<UserTable>, limits: &RouteLimits) -> Result<UserPlace, Rejection> {

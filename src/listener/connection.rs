@@ -6,7 +6,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
 use http::header::CONNECTION;
@@ -40,7 +40,12 @@ pub struct Peer {
 /// Serves one connection to its end, or to where its session becomes a task of its own.
 pub(crate) async fn serve(gateway: Arc<Gateway>, listener: Arc<Listener>, arrival: Arrival) {
     let Arrival { tcp, peer: direct, at, mut places, refusal, under_way } = arrival;
-    let mut record = SessionRecord::new(gateway.new_id(), Arc::clone(&listener.label), direct);
+    let mut record = SessionRecord::new(
+        gateway.new_id(),
+        Arc::clone(&listener.label),
+        direct,
+        SystemTime::now(),
+    );
     let timeouts = &gateway.config().timeouts;
 
     let established = establish(&listener, tcp, direct, at, timeouts, &mut record).await;
@@ -122,7 +127,6 @@ async fn begin_session(
         from_upstream: accepted.from_upstream,
         route: accepted.route,
         handle: accepted.handle,
-        record: Box::new(record),
         places: accepted.places,
         connection: places,
     };

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
-use crate::session::record::{Outcome, SessionRecord};
+use crate::session::record::Outcome;
 use crate::session::registry::{Registry, SessionHandle};
 use crate::session::termination::Phase;
 use crate::stream::Stream;
@@ -58,8 +58,6 @@ pub struct Opening<P, C> {
     pub route: usize,
     /// The session's entry in the registry.
     pub handle: Arc<SessionHandle>,
-    /// What is known so far; completed and recorded at the end.
-    pub record: Box<SessionRecord>,
     /// Places given back when the session has ended: the user's, the endpoint's, the gauge's.
     pub places: P,
     /// The connection's place, given back when its socket is closed.
@@ -68,7 +66,7 @@ pub struct Opening<P, C> {
 
 /// Relays a session from the 101 to its record.
 pub async fn run<P, C>(environment: Arc<Environment>, opening: Opening<P, C>) {
-    let Opening { handle, mut record, places, connection, route, .. } = opening;
+    let Opening { handle, places, connection, route, .. } = opening;
     let sockets = (opening.client, opening.from_client, opening.upstream, opening.from_upstream);
     environment.registry.insert(&handle);
     let mut relay =
@@ -79,6 +77,7 @@ pub async fn run<P, C>(environment: Arc<Environment>, opening: Opening<P, C>) {
     drop(places);
     relay.probes.answer();
     handle.close();
+    let mut record = Box::new(handle.known.clone());
     record.steps.relay = Some(handle.opened.elapsed());
     if ending == Ending::MessageRate {
         environment.telemetry.messages_limited(LimitAction::Close, handle.id);

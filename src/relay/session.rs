@@ -121,6 +121,7 @@ impl Relay {
             return Poll::Ready(ending);
         }
         self.account();
+        self.handle.data_passed(self.last_data);
         // A message that passes puts deadlines off, never forward: they need not be looked at for it.
         if now < self.next_look && !self.is_held_up() {
             return Poll::Pending;

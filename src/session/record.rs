@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use super::id::SessionId;
 use super::label::Label;
@@ -20,6 +20,8 @@ pub struct SessionRecord {
     pub client: SocketAddr,
     /// The TCP peer, when it is not the client itself.
     pub via: Option<SocketAddr>,
+    /// When it was accepted; once there is a session, when its 101 went out.
+    pub opened: SystemTime,
     /// Label of the route; `None` when none was found.
     pub route: Option<Arc<str>>,
     /// Host header, without credentials or query (peer text: escape before printing).
@@ -32,6 +34,8 @@ pub struct SessionRecord {
     pub user: Option<Arc<str>>,
     /// Selected subprotocol (peer text).
     pub subprotocol: Option<String>,
+    /// Name of the upstream that was asked.
+    pub upstream: Option<Arc<str>>,
     /// `endpoint` label of the upstream endpoint that was used.
     pub endpoint: Option<Arc<str>>,
     /// Accepted, refused, or something else than a handshake.
@@ -56,18 +60,20 @@ pub struct SessionRecord {
 
 impl SessionRecord {
     /// What is known when a connection has been accepted.
-    pub fn new(id: SessionId, listener: Arc<str>, peer: SocketAddr) -> Self {
+    pub fn new(id: SessionId, listener: Arc<str>, peer: SocketAddr, now: SystemTime) -> Self {
         Self {
             id,
             listener,
             client: peer,
             via: None,
+            opened: now,
             route: None,
             host: None,
             path: None,
             origin: None,
             user: None,
             subprotocol: None,
+            upstream: None,
             endpoint: None,
             outcome: Outcome::Abandoned,
             by: By::Client,
@@ -151,4 +157,19 @@ pub struct Steps {
     pub upstream_handshake: Option<Duration>,
     /// From the 101 to the end of the session.
     pub relay: Option<Duration>,
+}
+
+impl Steps {
+    /// All of them by name, in their order.
+    pub fn named(&self) -> [(&'static str, Option<Duration>); 7] {
+        [
+            ("accept", self.accept),
+            ("tls", self.tls),
+            ("request", self.request),
+            ("admission", self.admission),
+            ("upstream_connect", self.upstream_connect),
+            ("upstream_handshake", self.upstream_handshake),
+            ("relay", self.relay),
+        ]
+    }
 }

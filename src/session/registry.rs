@@ -3,16 +3,16 @@
 //! A session is ended from outside by leaving an [`Order`] in its [`SessionHandle`]; its own task
 //! carries it out. The registry also holds the account of bytes kept for slow readers.
 
-use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use dashmap::DashMap;
 use tokio::sync::Notify;
 
 use super::id::SessionId;
+use super::record::SessionRecord;
 use super::traffic::Traffic;
 use crate::ws::settle::{Ending, Silence};
 use crate::ws::violation::Side;
@@ -35,10 +35,8 @@ pub struct SessionHandle {
     pub id: SessionId,
     /// Label of the route; its index would be another in the next configuration.
     pub route: Arc<str>,
-    /// The user, where a token named one.
-    pub user: Option<Arc<str>>,
-    /// The client's address.
-    pub client: SocketAddr,
+    /// What is known since the 101; the record of its end begins with it.
+    pub known: SessionRecord,
     /// When the 101 went out.
     pub opened: Instant,
     /// Messages and bytes.
@@ -48,6 +46,8 @@ pub struct SessionHandle {
     /// Milliseconds since the registry's epoch at which each side (client, upstream) began to make
     /// us wait; 0: it does not.
     stalled: [AtomicU64; 2],
+    /// Seconds from the begin to the last data message, either way.
+    last_data: AtomicU32,
     has_orders: AtomicBool,
     desk: Mutex<Desk>,
 }
@@ -109,22 +109,16 @@ impl Probe {
 
 impl SessionHandle {
     /// A handle for a session that begins now.
-    pub fn new(
-        id: SessionId,
-        route: Arc<str>,
-        user: Option<Arc<str>>,
-        client: SocketAddr,
-        opened: Instant,
-    ) -> Arc<Self> {
+    pub fn new(known: SessionRecord, opened: Instant) -> Arc<Self> {
         Arc::new(Self {
-            id,
-            route,
-            user,
-            client,
+            id: known.id,
+            route: known.route.clone().unwrap_or_default(),
+            known,
             opened,
             traffic: Traffic::default(),
             pending: AtomicU64::new(0),
             stalled: [AtomicU64::new(0), AtomicU64::new(0)],
+            last_data: AtomicU32::new(0),
             has_orders: AtomicBool::new(false),
             desk: Mutex::default(),
         })
@@ -175,6 +169,18 @@ impl SessionHandle {
     /// Bytes held for slow readers.
     pub fn pending(&self) -> u64 {
         self.pending.load(Ordering::Relaxed)
+    }
+
+    /// A data message passed at `at`, or part of one. One store, as its time is known anyway.
+    pub fn data_passed(&self, at: Instant) {
+        let since = at.saturating_duration_since(self.opened).as_secs();
+        self.last_data.store(u32::try_from(since).unwrap_or(u32::MAX), Ordering::Relaxed);
+    }
+
+    /// For how long no data message has passed, to the second.
+    pub fn idle(&self, now: Instant) -> Duration {
+        let last = Duration::from_secs(u64::from(self.last_data.load(Ordering::Relaxed)));
+        now.saturating_duration_since(self.opened).saturating_sub(last)
     }
 }
 
@@ -297,13 +303,16 @@ impl Registry {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
+    use std::net::SocketAddr;
+    use std::time::SystemTime;
 
     use super::*;
 
     fn handle(id: u64) -> Arc<SessionHandle> {
         let client = SocketAddr::from(([127, 0, 0, 1], 1));
-        SessionHandle::new(SessionId::new(id), "/ws".into(), None, client, Instant::now())
+        let now = SystemTime::UNIX_EPOCH;
+        let known = SessionRecord::new(SessionId::new(id), "l".into(), client, now);
+        SessionHandle::new(known, Instant::now())
     }
 
     #[test]
@@ -326,6 +335,16 @@ mod tests {
             registry.remove(session);
         }
         assert_eq!((registry.pending(), registry.len()), (0, 0));
+    }
+
+    #[test]
+    fn the_last_data_message_is_known_to_the_second() {
+        let session = handle(1);
+        let at = |millis| session.opened + Duration::from_millis(millis);
+        assert_eq!(session.idle(at(2500)), Duration::from_millis(2500));
+        session.data_passed(at(2600));
+        assert_eq!(session.idle(at(2600)), Duration::from_millis(600));
+        assert_eq!(session.idle(at(62_600)), Duration::from_millis(60_600));
     }
 
     #[test]

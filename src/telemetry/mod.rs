@@ -8,6 +8,7 @@
 use std::sync::Arc;
 
 use crate::config::Config;
+use crate::session::recent::Recent;
 
 use self::access_log::AccessSwitch;
 use self::events::Throttles;
@@ -35,6 +36,8 @@ pub struct Telemetry {
     pub metrics: Metrics,
     /// The same for all configurations: a log has one form, whoever writes to it.
     access: Arc<AccessSwitch>,
+    /// Connections that are over, whatever configuration they had.
+    pub recent: Arc<Recent>,
     throttles: Throttles,
 }
 
@@ -44,6 +47,7 @@ impl Telemetry {
         Self {
             metrics: Metrics::new(config),
             access: Arc::new(AccessSwitch::new(&config.log)),
+            recent: Arc::default(),
             throttles: Throttles::new(config.upstreams.len()),
         }
     }
@@ -54,6 +58,7 @@ impl Telemetry {
         Self {
             metrics: self.metrics.renewed(config),
             access: Arc::clone(&self.access),
+            recent: Arc::clone(&self.recent),
             throttles: Throttles::new(config.upstreams.len()),
         }
     }

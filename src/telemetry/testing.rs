@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use super::metrics::Metrics;
 use crate::config::*;
@@ -110,19 +110,21 @@ fn route(path: &str) -> Route {
 }
 
 /// A session on route 0 that its client closed with 1000.
-pub(super) fn record() -> SessionRecord {
+pub(crate) fn record() -> SessionRecord {
     let counts = |text, bytes| Counts { messages: [text, 0, 1, 1], bytes };
     SessionRecord {
         id: SessionId::new(0xab),
         listener: "127.0.0.1:8080".into(),
         client: "192.0.2.7:4711".parse().unwrap(),
         via: None,
+        opened: SystemTime::UNIX_EPOCH + Duration::from_secs(1_795_246_862),
         route: Some("/a/{id}".into()),
         host: Some("chat.example.com".into()),
         path: Some("/a/1".into()),
         origin: Some("https://chat.example.com".into()),
         user: Some("u-17".into()),
         subprotocol: Some("chat.v1".into()),
+        upstream: Some("chat".into()),
         endpoint: Some(Arc::from("http://127.0.0.1:9001")),
         outcome: Outcome::Ended(Label::ClientClosed),
         by: By::Client,

@@ -17,6 +17,8 @@ use crate::config::{self, Locations, Problem, Target};
 pub struct Upstream {
     /// Index in the configuration.
     pub index: usize,
+    /// Its name.
+    pub name: Arc<str>,
     /// What the operator said.
     pub config: config::Upstream,
     /// In the order of the configuration.
@@ -78,7 +80,8 @@ impl Upstream {
             })
         });
         let endpoints = endpoints.collect();
-        Ok(Self { index, config: config.clone(), endpoints, tls, turn: AtomicUsize::new(0) })
+        let name = Arc::from(config.name.as_str());
+        Ok(Self { index, name, config: config.clone(), endpoints, tls, turn: AtomicUsize::new(0) })
     }
 
     /// Picks an endpoint that is not among `tried` and takes a place on it.

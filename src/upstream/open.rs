@@ -42,6 +42,7 @@ pub async fn open(
     telemetry: &Telemetry,
     record: &mut SessionRecord,
 ) -> Result<Opened, Rejection> {
+    record.upstream = Some(Arc::clone(&upstream.name));
     let mut tried = Vec::new();
     let mut last = Rejection::UpstreamUnreachable("it has no endpoint".to_owned());
     while tried.len() <= upstream.config.retries as usize {

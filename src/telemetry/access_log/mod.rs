@@ -235,7 +235,7 @@ impl<'a> Fields<'a> {
 }
 
 /// RFC 3339 with milliseconds, UTC.
-pub(super) fn time(now: Timestamp) -> String {
+pub(crate) fn time(now: Timestamp) -> String {
     format!("{now:.3}")
 }
 

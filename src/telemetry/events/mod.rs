@@ -6,7 +6,7 @@
 
 use std::fmt::Display;
 use std::net::IpAddr;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use jiff::Timestamp;
 
@@ -21,6 +21,7 @@ use crate::session::id::SessionId;
 use crate::session::label::Label;
 use crate::session::record::{Outcome, SessionRecord, Steps};
 use crate::session::termination::By;
+use crate::ws::settle::Ending;
 use crate::ws::violation::{Side, Violation};
 
 /// For faults that come as often as clients do while they last.
@@ -114,6 +115,12 @@ impl Telemetry {
         tracing::debug!(action = action.as_str(), %id, "message rate exceeded");
     }
 
+    /// An operator ends a session.
+    pub fn session_kicked(&self, ending: &Ending, id: SessionId, user: Option<&str>) {
+        let Ending::Kicked { code, reason } = ending else { return };
+        tracing::info!(%id, user, code, reason, "session kicked");
+    }
+
     /// The gateway's ping was answered after `rtt`.
     pub fn pong_received(&self, leg: Side, rtt: Duration) {
         if let Some(histogram) = self.metrics.ping_rtt(leg) {
@@ -155,6 +162,7 @@ impl Telemetry {
                 handshakes.ended(label_before_an_answer(record.by), record.phase);
             }
         }
+        self.recent.keep(record, Instant::now(), SystemTime::now());
         if let Some(format) = self.access.form() {
             let line = access_log::line(record, format, Timestamp::now());
             tracing::info!(target: logging::ACCESS, "{line}");
@@ -279,7 +287,7 @@ impl Telemetry {
 }
 
 /// The word in `endings_total` for a connection that ended before its handshake was answered.
-fn label_before_an_answer(by: By) -> Label {
+pub(crate) fn label_before_an_answer(by: By) -> Label {
     match by {
         By::Client => Label::ClientLost,
         // The gateway only gives up on a client that says nothing.
