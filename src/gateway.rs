@@ -310,6 +310,11 @@ impl Gateway {
         &self.upstreams
     }
 
+    /// Who may connect.
+    pub(crate) fn admission(&self) -> &Admission {
+        &self.admission
+    }
+
     /// The public listeners.
     pub(crate) fn listeners(&self) -> &[Arc<Listener>] {
         &self.listeners

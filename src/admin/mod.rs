@@ -17,6 +17,7 @@ use self::reply::Form;
 use self::resource::Resource;
 
 pub mod guards;
+pub mod health;
 pub mod pages;
 pub mod reply;
 pub mod resource;
@@ -29,6 +30,7 @@ pub static RESOURCES: &[&Resource] = &[
     &pages::METRICS,
     &pages::HEALTH,
     &pages::READY,
+    &health::DEPENDENCIES,
     &sessions::LIST,
     &sessions::RECENT,
     &sessions::ONE,

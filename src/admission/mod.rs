@@ -75,6 +75,11 @@ impl Admission {
         if problems.is_empty() { Ok((Self { verifiers, users }, warnings)) } else { Err(problems) }
     }
 
+    /// The verifiers, and how many keys each has now.
+    pub fn key_counts(&self) -> impl Iterator<Item = (&str, usize)> {
+        self.verifiers.iter().map(|(name, keys)| (&**name, keys.len()))
+    }
+
     /// Decides on a request for a route; `now` in seconds since 1970.
     pub async fn admit(
         &self,

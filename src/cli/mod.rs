@@ -5,9 +5,12 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
 
+pub mod admin_client;
 pub mod check;
 pub mod demo;
 mod run;
+pub mod sessions;
+pub mod table;
 pub mod token;
 
 /// framegate: a WebSocket gateway that checks every frame and gives every connection an honest ending.
@@ -33,6 +36,12 @@ enum Command {
     Check(check::CheckArgs),
     /// Try the whole product: gateway, chat backend and chat page, without a file or a network
     Demo(demo::DemoArgs),
+    /// Show the sessions of a running gateway, or one by its id
+    Sessions(sessions::SessionsArgs),
+    /// End a session, or all sessions of a user
+    Kick(sessions::KickArgs),
+    /// Show what a running gateway depends on, and how it is
+    Health(sessions::HealthArgs),
     /// Mint a token for tests
     Token(token::TokenArgs),
 }
@@ -52,6 +61,9 @@ pub fn main() -> ExitCode {
         (Some(Command::Run { config }), _) | (None, Some(config)) => run::run(&config),
         (Some(Command::Check(args)), _) => check::run(&args),
         (Some(Command::Demo(args)), _) => run::demo(&args),
+        (Some(Command::Sessions(args)), _) => run::block_on(sessions::sessions(&args)),
+        (Some(Command::Kick(args)), _) => run::block_on(sessions::kick(&args)),
+        (Some(Command::Health(args)), _) => run::block_on(sessions::health(&args)),
         (Some(Command::Token(args)), _) => match token::run(&args) {
             Ok(token) => {
                 println!("{token}");

@@ -144,7 +144,8 @@ impl Signals {
     }
 }
 
-fn block_on(work: impl Future<Output = Exit>) -> Exit {
+/// Runs a command's work.
+pub(super) fn block_on(work: impl Future<Output = Exit>) -> Exit {
     // On a single core, handing tasks between threads is only a cost.
     let mut builder = match std::thread::available_parallelism().map(NonZero::get) {
         Ok(1) => Builder::new_current_thread(),

@@ -13,7 +13,7 @@ use http::header::CONNECTION;
 use http::{HeaderValue, Method, Response, StatusCode};
 use http_body_util::Full;
 use tokio::io::AsyncWriteExt;
-use tokio::time::timeout;
+use tokio::time::{timeout, timeout_at};
 
 use super::establish::{GaveUp, establish};
 use super::http::HttpConnection;
@@ -151,25 +151,32 @@ async fn refuse(
         let place = pools.take_refusing_close(&gateway.config().limits)?;
         Some((told, place))
     });
-    let status = if let Some((told, _place)) = by_close {
+    let (deadline, status, answered) = if let Some((told, place)) = by_close {
         let frame = message::close(Some(told.code), label.as_str(), Masking::None);
+        let close = &mut record.client_close;
         let farewell = async {
             let (mut stream, _) = http.finish(without_body(told.response)).await;
             if stream.write_all(&frame).await.is_ok() && stream.flush().await.is_ok() {
-                record.client_close = CloseStatus::Code(told.code);
+                *close = CloseStatus::Code(told.code);
             }
-            relay::linger_client(&mut stream).await;
+            (stream, Some(place))
         };
-        let _ = timeout(REFUSING_CLOSE, farewell).await;
-        StatusCode::SWITCHING_PROTOCOLS
+        let deadline = Instant::now() + REFUSING_CLOSE;
+        let answered = timeout_at(deadline.into(), farewell).await;
+        (deadline, StatusCode::SWITCHING_PROTOCOLS, answered)
     } else {
         let response = response::refusal(rejection, record.id);
         let status = response.status();
-        answer_and_end(gateway, http, response.map(Full::from)).await;
-        status
+        let farewell = async { (http.finish(response.map(Full::from)).await.0, None) };
+        let deadline = Instant::now() + gateway.config().timeouts.close;
+        (deadline, status, timeout_at(deadline.into(), farewell).await)
     };
     record.outcome = Outcome::Refused(Refused { label, status: status.as_u16() });
+    // Who was refused may ask at once why: that is not to wait for the end of the connection.
     gateway.telemetry().connection_recorded(&record, route);
+    if let Ok((mut stream, _place)) = answered {
+        let _ = timeout_at(deadline.into(), relay::linger_client(&mut stream)).await;
+    }
 }
 
 /// Gives the last answer on a connection and ends it so that the answer arrives.

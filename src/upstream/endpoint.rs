@@ -6,6 +6,7 @@
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::{Duration, Instant};
 
 use tokio_rustls::TlsConnector;
 use tokio_rustls::rustls::{self, RootCertStore};
@@ -48,7 +49,18 @@ pub struct EndpointState {
     /// Checks that failed in a row.
     failures: AtomicU32,
     sessions: AtomicUsize,
-    last_error: Mutex<Option<String>>,
+    last_check: Mutex<Option<Check>>,
+}
+
+/// What the last check of an endpoint found.
+#[derive(Debug, Clone)]
+pub struct Check {
+    /// When.
+    pub at: Instant,
+    /// How long connecting took, where it succeeded.
+    pub latency: Option<Duration>,
+    /// Why it did not.
+    pub error: Option<String>,
 }
 
 /// The state of every endpoint that a configuration has or a session is on, by the upstream's name
@@ -130,7 +142,7 @@ impl Default for EndpointState {
             healthy: AtomicBool::new(true),
             failures: AtomicU32::new(0),
             sessions: AtomicUsize::new(0),
-            last_error: Mutex::new(None),
+            last_check: Mutex::new(None),
         }
     }
 }
@@ -146,9 +158,14 @@ impl EndpointState {
         self.sessions.load(Ordering::Acquire)
     }
 
-    /// What the last failed check said.
-    pub fn last_error(&self) -> Option<String> {
-        self.last_error.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    /// What the last check found; `None`: there was none.
+    pub fn last_check(&self) -> Option<Check> {
+        self.last_check.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Notes what a check found, which need not change the state.
+    pub(super) fn checked(&self, check: Check) {
+        *self.last_check.lock().unwrap_or_else(PoisonError::into_inner) = Some(check);
     }
 
     /// A check failed; how many in a row that makes.
@@ -156,12 +173,11 @@ impl EndpointState {
         self.failures.fetch_add(1, Ordering::AcqRel).saturating_add(1)
     }
 
-    /// Notes the result of a check; whether that changed the state.
-    pub(crate) fn set_health(&self, healthy: bool, error: Option<String>) -> bool {
+    /// Notes what follows from checks; whether that changed the state.
+    pub(crate) fn set_health(&self, healthy: bool) -> bool {
         if healthy {
             self.failures.store(0, Ordering::Release);
         }
-        *self.last_error.lock().unwrap_or_else(PoisonError::into_inner) = error;
         self.healthy.swap(healthy, Ordering::AcqRel) != healthy
     }
 }

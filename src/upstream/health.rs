@@ -2,13 +2,13 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
 use super::connect::{ConnectError, reach_transport};
-use super::endpoint::{Endpoint, Upstream};
+use super::endpoint::{Check, Endpoint, Upstream};
 use crate::config::Health;
 use crate::telemetry::Telemetry;
 use crate::telemetry::labels::EndpointHealth;
@@ -90,7 +90,14 @@ impl Watch {
             note(&self.telemetry, self.upstream, &self.endpoint, healthy, error);
         };
         loop {
-            match self.check().await {
+            let began = Instant::now();
+            let result = self.check().await;
+            self.endpoint.state.checked(Check {
+                at: Instant::now(),
+                latency: result.is_ok().then(|| began.elapsed()),
+                error: result.as_ref().err().map(ToString::to_string),
+            });
+            match result {
                 Ok(()) => note(true, None),
                 Err(error) => {
                     if self.endpoint.state.count_failure() >= self.health.fall {
@@ -120,7 +127,7 @@ fn note(
     healthy: bool,
     error: Option<String>,
 ) {
-    if endpoint.state.set_health(healthy, error.clone()) {
+    if endpoint.state.set_health(healthy) {
         let health = if healthy { EndpointHealth::Healthy } else { EndpointHealth::Unhealthy };
         let error = error.as_ref().map(|error| error as &dyn std::fmt::Display);
         telemetry.endpoint_health_changed(upstream, endpoint.index, health, error);

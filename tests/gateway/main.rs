@@ -9,6 +9,7 @@
 )]
 
 mod admin;
+mod admin_api;
 mod cli;
 mod endings;
 mod faults;

@@ -33,6 +33,16 @@ impl KeySet {
         Self { keys }
     }
 
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.keys.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.keys.is_empty()
+    }
+
     /// The keys a token of this algorithm and `kid` may be signed with: those with its `kid` and
     /// those without one. For a token without `kid` that leaves the keys without.
     pub fn candidates(

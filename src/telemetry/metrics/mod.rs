@@ -137,6 +137,19 @@ impl Metrics {
         GaugeGuard::new(self.listeners.get(listener).map(|metrics| &metrics.connections))
     }
 
+    /// Connections of the listener with this `bind` that are open.
+    pub fn open_connections(&self, listener: &str) -> i64 {
+        self.listeners.get(listener).map_or(0, |metrics| metrics.connections.get())
+    }
+
+    /// Whether the last reload succeeded, and when the configuration in force was loaded, in seconds
+    /// since 1970.
+    pub fn last_reload(&self) -> (bool, i64) {
+        let families = &self.families;
+        let successful = families.config_last_reload_successful.get() == 1;
+        (successful, families.config_last_reload_success.get())
+    }
+
     /// Counts a session of a route as active.
     pub fn session(&self, route: usize) -> GaugeGuard {
         GaugeGuard::new(self.routes.get(route).map(|metrics| &metrics.sessions_active))
