@@ -153,6 +153,7 @@ impl Gateway {
             // The port is not known behind a proxy.
             record.set_client(SocketAddr::new(origin.client, 0));
         }
+        self.telemetry().steps_taken(record);
         self.check_arrival(from, origin.client)?;
         let matched = matched.ok_or(Rejection::NoRoute)?;
         let route = &self.config().routes[matched.route];
@@ -161,6 +162,7 @@ impl Gateway {
         record.steps.admission = Some(began.elapsed());
         let mut permit = admitted?;
         record.user = permit.subject.as_ref().map(|subject| Arc::clone(&subject.identity.user));
+        self.telemetry().steps_taken(record);
 
         let upstream = &self.upstreams[route.upstream];
         let sources = self.sources(Some(matched.route));
@@ -172,6 +174,7 @@ impl Gateway {
         record.subprotocol = chosen.clone().filter(|name| {
             !subprotocol::is_token_entry(name, &self.token_entries(Some(matched.route), request))
         });
+        self.telemetry().steps_taken(record);
         record.opened = SystemTime::now();
         let handle = SessionHandle::new(record.clone(), Instant::now());
         self.take_user_place(&mut permit, &handle, matched.route);

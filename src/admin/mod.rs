@@ -23,6 +23,7 @@ pub mod reply;
 pub mod resource;
 pub mod serve;
 pub mod sessions;
+pub mod trace;
 pub mod views;
 
 /// Everything there is.
@@ -35,6 +36,8 @@ pub static RESOURCES: &[&Resource] = &[
     &sessions::RECENT,
     &sessions::ONE,
     &sessions::OF_USER,
+    &trace::ALL,
+    &trace::ONE,
 ];
 
 /// A reason for not being ready. A single failed upstream is none: other routes still work.

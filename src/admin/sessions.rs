@@ -125,6 +125,10 @@ fn show(gateway: &Arc<Gateway>, call: &Call) -> Result<Response<Bytes>, Failure>
     if let Some(session) = gateway.registry().get(id) {
         return Ok(json(StatusCode::OK, &SessionView::open(&session, now)));
     }
+    // Before the records: one that is not there any more is among those.
+    if let Some(session) = gateway.registry().get_closing(id) {
+        return Ok(json(StatusCode::OK, &SessionView::closing(&session, now)));
+    }
     let ended = gateway.telemetry().recent.get(id, now).ok_or_else(unknown)?;
     Ok(json(StatusCode::OK, &SessionView::ended(&ended)))
 }
@@ -132,7 +136,8 @@ fn show(gateway: &Arc<Gateway>, call: &Call) -> Result<Response<Bytes>, Failure>
 fn kick(gateway: &Arc<Gateway>, call: &Call) -> Result<Response<Bytes>, Failure> {
     let (id, ending) = (id(call)?, kicked(call)?);
     let Some(session) = gateway.registry().get(id) else {
-        let has_ended = gateway.telemetry().recent.get(id, Instant::now()).is_some();
+        let has_ended = gateway.registry().get_closing(id).is_some()
+            || gateway.telemetry().recent.get(id, Instant::now()).is_some();
         return Err(if has_ended {
             Failure::missing("this session is over already; GET shows how it ended")
         } else {

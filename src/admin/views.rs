@@ -86,6 +86,11 @@ impl<'a> SessionView<'a> {
         Self { open: Some(open), ..view }
     }
 
+    /// A session that relays no more; how it ended is known once both peers have been told.
+    pub fn closing(session: &'a SessionHandle, now: Instant) -> Self {
+        Self { state: "closing", ..Self::open(session, now) }
+    }
+
     /// A connection that is over.
     pub fn ended(ended: &'a Ended) -> Self {
         let record = &ended.record;
@@ -147,11 +152,12 @@ impl<'a> SessionView<'a> {
 
 /// The steps that took place, in their order.
 fn steps(steps: &Steps) -> Vec<StepView> {
-    let taken = |(name, time): (_, Option<Duration>)| {
-        // To the microsecond.
-        Some(StepView { name, ms: (time?.as_secs_f64() * 1e6).round() / 1e3 })
+    // To the microsecond.
+    let view = |(name, time): (_, Duration)| StepView {
+        name,
+        ms: (time.as_secs_f64() * 1e6).round() / 1e3,
     };
-    steps.named().into_iter().filter_map(taken).collect()
+    steps.taken().map(view).collect()
 }
 
 /// A moment as the API writes it.

@@ -259,68 +259,70 @@ fn dependencies(answer: &Value) -> String {
         ("SESSIONS", Align::Right),
         ("NOTE", Align::Left),
     ]);
-    let none = String::new;
-    for it in list(&answer["listeners"]) {
-        let state = if it["open"] == true { "open" } else { "closed" };
-        let note = if it["tls"] == true { "TLS" } else { "plain" };
-        let count = text(&it["connections"]);
-        table.row([
-            "listener".into(),
-            text(&it["name"]),
-            state.into(),
-            none(),
-            none(),
-            count,
-            note.into(),
-        ]);
-    }
-    for upstream in list(&answer["upstreams"]) {
-        for it in list(&upstream["endpoints"]) {
-            table.row([
-                "endpoint".into(),
-                format!("{} {}", text(&upstream["name"]), text(&it["endpoint"])),
-                endpoint_state(it).into(),
-                it["latency_ms"].as_f64().map_or_else(none, |ms| format!("{ms:.1} ms")),
-                it["checked_s_ago"].as_f64().map_or_else(none, |s| format!("{} ago", age(s))),
-                text(&it["sessions"]),
-                text(&it["last_error"]),
-            ]);
-        }
-    }
-    for it in list(&answer["verifiers"]) {
-        let keys = number(&it["keys"]);
-        let state = if keys == 0 { "no keys" } else { "ready" };
-        let note =
-            it["jwks"]["last_error"].as_str().map_or_else(|| format!("{keys} keys"), str::to_owned);
-        table.row([
-            "verifier".into(),
-            text(&it["name"]),
-            state.into(),
-            none(),
-            none(),
-            none(),
-            note,
-        ]);
-    }
-    for it in list(&answer["certificates"]) {
-        let days = it["days_left"].as_i64().unwrap_or_default();
-        let state = if days < 0 { "expired" } else { "valid" };
-        let note = format!("{days} days left");
-        table.row([
-            "certificate".into(),
-            text(&it["name"]),
-            state.into(),
-            none(),
-            none(),
-            none(),
-            note,
-        ]);
+    for row in listeners(answer).chain(endpoints(answer)).chain(the_rest(answer)) {
+        table.row(row);
     }
     let mut lines = format!("{}\n", text(&answer["status"]));
     for reason in list(&answer["reasons"]) {
         lines.push_str(&format!("- {}\n", printable(&text(reason))));
     }
     format!("{lines}\n{table}")
+}
+
+type Row = [String; 7];
+
+fn listeners(answer: &Value) -> impl Iterator<Item = Row> {
+    list(&answer["listeners"]).iter().map(|it| {
+        let state = if it["open"] == true { "open" } else { "closed" };
+        let note = if it["tls"] == true { "TLS" } else { "plain" };
+        let sessions = text(&it["connections"]);
+        let [latency, checked] = [String::new(), String::new()];
+        let name = text(&it["name"]);
+        ["listener".to_owned(), name, state.to_owned(), latency, checked, sessions, note.to_owned()]
+    })
+}
+
+fn endpoints(answer: &Value) -> impl Iterator<Item = Row> {
+    let of = |upstream: &'_ Value| {
+        let name = text(&upstream["name"]);
+        let row = move |it: &Value| {
+            let latency = it["latency_ms"].as_f64().map(|ms| format!("{ms:.1} ms"));
+            let checked = it["checked_s_ago"].as_f64().map(|s| format!("{} ago", age(s)));
+            [
+                "endpoint".to_owned(),
+                format!("{name} {}", text(&it["endpoint"])),
+                endpoint_state(it).to_owned(),
+                latency.unwrap_or_default(),
+                checked.unwrap_or_default(),
+                text(&it["sessions"]),
+                it["last_error"].as_str().unwrap_or_default().to_owned(),
+            ]
+        };
+        list(&upstream["endpoints"]).iter().map(row).collect::<Vec<_>>()
+    };
+    list(&answer["upstreams"]).iter().flat_map(of)
+}
+
+/// Verifiers and certificates: what has a state and a note.
+fn the_rest(answer: &Value) -> impl Iterator<Item = Row> {
+    let verifier = |it: &Value| {
+        let keys = number(&it["keys"]);
+        let state = if keys == 0 { "no keys" } else { "ready" };
+        let error = it["jwks"]["last_error"].as_str().map(str::to_owned);
+        let counted = if keys == 1 { "1 key".to_owned() } else { format!("{keys} keys") };
+        ("verifier", text(&it["name"]), state, error.unwrap_or(counted))
+    };
+    let certificate = |it: &Value| {
+        let days = it["days_left"].as_i64().unwrap_or_default();
+        let state = if days < 0 { "expired" } else { "valid" };
+        ("certificate", text(&it["name"]), state, format!("{days} days left"))
+    };
+    let verifiers = list(&answer["verifiers"]).iter().map(verifier);
+    let certificates = list(&answer["certificates"]).iter().map(certificate);
+    verifiers.chain(certificates).map(|(kind, name, state, note)| {
+        let [latency, checked, sessions] = [String::new(), String::new(), String::new()];
+        [kind.to_owned(), name, state.to_owned(), latency, checked, sessions, note]
+    })
 }
 
 fn endpoint_state(endpoint: &Value) -> &'static str {

@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::pump::{Pump, PumpEnd};
 use super::session::Relay;
+use super::trace::Watched;
 use super::{random_bytes, scratch};
 use crate::session::record::CloseStatus;
 use crate::stream::Stream;
@@ -41,9 +42,18 @@ pub(super) struct Report {
 struct Farewell {
     /// Whole frames that it has not been sent yet, its Close (if any) last.
     bytes: Vec<u8>,
+    /// How many of the last bytes are the gateway's own Close.
+    own: usize,
     /// What it was told by Close, if the bytes reach it.
     told: CloseStatus,
     manner: Manner,
+}
+
+impl Farewell {
+    fn own(&self) -> &[u8] {
+        let begin = self.bytes.len().saturating_sub(self.own);
+        self.bytes.get(begin..).unwrap_or_default()
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -97,9 +107,15 @@ pub(super) async fn conclude(
         }
         _ => finish_frames(&mut relay, ending, patience).await,
     }
-    let Relay { client, upstream, to_client, to_upstream, .. } = *Pin::into_inner(relay);
+    let relay = *Pin::into_inner(relay);
+    let Relay { client, upstream, to_client, to_upstream, .. } = relay;
+    let (trace, environment, id) = (relay.trace, relay.environment, relay.handle.id);
     let client_bye = farewell(Side::Client, settlement.client, to_client, said.0);
     let upstream_bye = farewell(Side::Upstream, settlement.upstream, to_upstream, said.1);
+    if let Some(watched) = Watched::by(trace.as_deref(), &environment, id) {
+        watched.own_frame(Side::Client, client_bye.own());
+        watched.own_frame(Side::Upstream, upstream_bye.own());
+    }
     let cut_frame = [&client_bye, &upstream_bye].iter().any(|bye| bye.manner == Manner::Cut);
     let (mut client, mut upstream) = tokio::join!(
         end(client, Side::Client, client_bye, patience),
@@ -174,22 +190,26 @@ fn farewell(to: Side, say: Say, pump: Pump, said: Option<CloseStatus>) -> Farewe
         Side::Upstream => Masking::Key(random_bytes()),
     };
     if say == Say::Nothing {
-        return Farewell { bytes: Vec::new(), told: CloseStatus::None, manner: Manner::Gone };
+        let manner = Manner::Gone;
+        return Farewell { bytes: Vec::new(), own: 0, told: CloseStatus::None, manner };
     }
     if pump.is_within_frame() {
-        return Farewell { bytes: Vec::new(), told: CloseStatus::None, manner: Manner::Cut };
+        let manner = Manner::Cut;
+        return Farewell { bytes: Vec::new(), own: 0, told: CloseStatus::None, manner };
     }
     let mut bytes = pump.into_unwritten();
     if let Some(told) = said {
-        return Farewell { bytes, told, manner: Manner::Orderly };
+        return Farewell { bytes, own: 0, told, manner: Manner::Orderly };
     }
     let (code, reason, manner) = match say {
         Say::Nothing => (None, String::new(), Manner::Gone),
         Say::Close { code, reason } => (code, reason, Manner::Orderly),
         Say::CloseThenAbort { code, reason } => (Some(code), reason, Manner::Abort),
     };
-    bytes.extend_from_slice(&message::close(code, &reason, masking()));
-    Farewell { bytes, told: code.map_or(CloseStatus::Empty, CloseStatus::Code), manner }
+    let close = message::close(code, &reason, masking());
+    bytes.extend_from_slice(&close);
+    let own = close.len();
+    Farewell { bytes, own, told: code.map_or(CloseStatus::Empty, CloseStatus::Code), manner }
 }
 
 /// Ends one connection; says what Close it was told.

@@ -22,12 +22,15 @@ use crate::ws::violation::Side;
 use session::Relay;
 
 mod closing;
+mod ending;
 mod keepalive;
 mod limit;
 mod outlet;
+mod probes;
 mod pump;
 mod scratch;
 mod session;
+mod trace;
 
 /// What all sessions of a configuration share.
 #[derive(Debug)]
@@ -105,6 +108,7 @@ pub async fn run<P, C>(environment: Arc<Environment>, opening: Opening<P, C>) {
     record.traffic = handle.traffic.counts();
     environment.telemetry.metrics.add_traffic(route, &handle.traffic.take_unreported());
     environment.telemetry.connection_recorded(&record, Some(route));
+    environment.registry.forget(&handle);
     drop(connection);
 }
 

@@ -15,6 +15,7 @@ use super::keepalive::Keepalive;
 use super::limit::RateLimit;
 use super::outlet::Outlet;
 use super::scratch;
+use super::trace::Watched;
 use crate::config::{MessageRate, OverRate};
 use crate::session::record::CloseStatus;
 use crate::session::traffic::{DirectionTraffic, MessageKind};
@@ -56,6 +57,8 @@ pub(crate) struct Surroundings<'a> {
     pub(crate) last_data: &'a mut Instant,
     /// What is to be counted; the session takes it from here.
     pub(crate) noted: &'a mut Noted,
+    /// Somebody wants to see each frame.
+    pub(crate) watched: Option<Watched<'a>>,
 }
 
 /// What happened during a poll that is worth a metric.
@@ -219,7 +222,12 @@ impl Pump {
             filled += read.filled().len();
             around.source.heard(around.now);
         }
-        let (passed, end) = self.judge(buffer, &mut filled, around);
+        // Two of them, so that being watched costs the others nothing for a frame.
+        let (passed, end) = if around.watched.is_some() {
+            self.judge::<true>(buffer, &mut filled, around)
+        } else {
+            self.judge::<false>(buffer, &mut filled, around)
+        };
         let (may_pass, rest) = buffer.split_at(passed);
         let to_judge = rest.get(..filled - passed).filter(|_| end.is_none()).unwrap_or_default();
         let sink_is_there = self.outlet.write(cx, sink, may_pass, to_judge, around.now);
@@ -229,7 +237,7 @@ impl Pump {
 
     /// Judges `buffer[..filled]`: how much of its front may pass, and whether the direction ends
     /// there. Pongs to our own Pings are taken out, so `filled` may shrink.
-    fn judge(
+    fn judge<const WATCHED: bool>(
         &mut self,
         buffer: &mut [u8],
         filled: &mut usize,
@@ -247,7 +255,12 @@ impl Pump {
             if let Some(over) = self.over_rate(around) {
                 return (passed, over);
             }
-            match self.inspector.inspect(rest) {
+            let begins = !self.inspector.is_within_frame();
+            let judged = self.inspector.inspect(rest);
+            if WATCHED {
+                self.tell(around, begins, rest, judged);
+            }
+            match judged {
                 Err(violation) => return (passed, Some(PumpEnd::Broken(violation))),
                 Ok(Step::NeedMore) => return (passed, None),
                 Ok(Step::Part { len, payload }) => {
@@ -273,6 +286,21 @@ impl Pump {
                     }
                 }
             }
+        }
+    }
+
+    /// Tells a frame's header when it begins to pass, and what is wrong wherever it is found.
+    fn tell(
+        &self,
+        around: &Surroundings<'_>,
+        begins: bool,
+        bytes: &[u8],
+        judged: Result<Step, Violation>,
+    ) {
+        match (around.watched, judged) {
+            (Some(watched), judged) if begins => watched.judged(self.from, bytes, judged),
+            (Some(watched), Err(violation)) => watched.broken(self.from, violation),
+            _ => {}
         }
     }
 

@@ -8,10 +8,14 @@ use std::time::{Duration, Instant};
 
 use tokio::time::Sleep;
 
+use super::ending::ending_of;
 use super::keepalive::{Due, Keepalive};
+use super::probes::Probes;
 use super::pump::{Noted, Pump, PumpEnd, Surroundings};
+use super::trace::Watched;
 use super::{Environment, random_bytes};
 use crate::session::registry::{Order, Probe, SessionHandle};
+use crate::session::trace::Trace;
 use crate::stream::Stream;
 use crate::telemetry::labels::LimitAction;
 use crate::ws::inspector::FrameLimits;
@@ -32,8 +36,10 @@ pub(super) struct Relay {
     timer: Pin<Box<Sleep>>,
     /// When the timers are looked at next, unless something holds a side up before.
     next_look: Instant,
-    handle: Arc<SessionHandle>,
+    pub(super) handle: Arc<SessionHandle>,
     pub(super) probes: Probes,
+    /// Whose frames are told, as long as somebody watches.
+    pub(super) trace: Option<Arc<Trace>>,
     /// Payload of our own Pings, so that their Pongs are known.
     marker: [u8; 8],
     /// Bytes held, as last reported to the registry.
@@ -90,6 +96,7 @@ impl Relay {
             last_data: now,
             timer: Box::pin(tokio::time::sleep_until((now + FAR).into())),
             next_look: now,
+            trace: watcher(&environment, &handle, now),
             handle,
             probes: Probes::default(),
             marker: random_bytes(),
@@ -112,6 +119,7 @@ impl Relay {
             match order {
                 Order::End(ending) => ordered = ordered.or(Some(ending)),
                 Order::Probe(probe) => self.ask_client(probe, now),
+                Order::Trace(trace) => self.watch(trace, now),
             }
         }
         if let Some(ending) = ordered {
@@ -179,6 +187,9 @@ impl Relay {
         now: Instant,
     ) -> Poll<PumpEnd> {
         let mut noted = Noted::default();
+        if self.trace.is_some() {
+            self.look_on(now);
+        }
         let (client, upstream) = (&mut self.client, &mut self.upstream);
         let (client_alive, upstream_alive) = (&mut self.client_alive, &mut self.upstream_alive);
         let traffic = &self.handle.traffic;
@@ -200,6 +211,7 @@ impl Relay {
             sink: sink_alive,
             last_data: &mut self.last_data,
             noted: &mut noted,
+            watched: Watched::by(self.trace.as_deref(), &self.environment, self.handle.id),
         };
         let end = pump.poll(cx, source, sink, &mut around);
         self.note(&noted);
@@ -236,11 +248,35 @@ impl Relay {
                 (&mut self.to_upstream, &mut self.upstream_alive, Masking::Key(random_bytes()))
             }
         };
-        let sent = pump.inject(&message::ping(&self.marker, masking));
+        let frame = message::ping(&self.marker, masking);
+        let sent = pump.inject(&frame);
         if sent {
             alive.pinged(now);
+            if let Some(watched) = self.watched() {
+                watched.own_frame(side, &frame);
+            }
         }
         sent
+    }
+
+    /// Somebody wants to see this session's frames.
+    fn watch(&mut self, trace: Arc<Trace>, now: Instant) {
+        if self.trace.as_ref().is_none_or(|before| before.is_over(now)) {
+            self.environment.telemetry.session_traced(&trace, &self.handle.known);
+            self.trace = Some(trace);
+        }
+    }
+
+    /// A trace that is over may leave another one that watches the same session.
+    fn look_on(&mut self, now: Instant) {
+        if self.trace.as_ref().is_some_and(|trace| trace.is_over(now)) {
+            self.trace = self.environment.telemetry.traces.of(&self.handle.known, now);
+        }
+    }
+
+    /// How frames are told to those who watch.
+    pub(super) fn watched(&self) -> Option<Watched<'_>> {
+        Watched::by(self.trace.as_deref(), &self.environment, self.handle.id)
     }
 
     /// Tells the registry what this session holds, when that has changed.
@@ -346,44 +382,11 @@ impl Relay {
     }
 }
 
-/// Who waits to hear whether the client lives; at the latest, the session's end is an answer.
-#[derive(Default)]
-pub(super) struct Probes(Vec<Arc<Probe>>);
-
-impl Probes {
-    pub(super) fn answer(&mut self) {
-        for probe in self.0.drain(..) {
-            probe.answer();
-        }
-    }
-}
-
-impl Drop for Probes {
-    fn drop(&mut self) {
-        self.answer();
-    }
-}
-
-/// The ending that follows from how a direction ended.
-fn ending_of(from: Side, end: PumpEnd) -> Ending {
-    use crate::ws::violation::Violation::CloseCode;
-    match (from, end) {
-        (Side::Client, PumpEnd::Closed(status)) => Ending::ClientClosed(status),
-        (Side::Upstream, PumpEnd::Closed(status)) => Ending::UpstreamClosed(status),
-        (Side::Client, PumpEnd::Broken(CloseCode(code))) => Ending::ClientClosedIllegally(code),
-        (Side::Upstream, PumpEnd::Broken(CloseCode(code))) => Ending::UpstreamClosedIllegally(code),
-        (Side::Client, PumpEnd::Broken(violation)) => Ending::ClientViolation(violation),
-        (Side::Upstream, PumpEnd::Broken(violation)) => Ending::UpstreamViolation(violation),
-        (Side::Client, PumpEnd::SourceLost) | (Side::Upstream, PumpEnd::SinkLost) => {
-            Ending::ClientLost
-        }
-        (Side::Upstream, PumpEnd::SourceLost) | (Side::Client, PumpEnd::SinkLost) => {
-            Ending::UpstreamLost
-        }
-        (_, PumpEnd::TooFast) => Ending::MessageRate,
-        // Asked for only once the session is closing.
-        (_, PumpEnd::AtBoundary) => Ending::Internal,
-    }
+/// The trace that watches a session which begins, told of it.
+fn watcher(environment: &Environment, handle: &SessionHandle, now: Instant) -> Option<Arc<Trace>> {
+    let trace = environment.telemetry.traces.of(&handle.known, now)?;
+    environment.telemetry.session_traced(&trace, &handle.known);
+    Some(trace)
 }
 
 /// Further away than any session lives.

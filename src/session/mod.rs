@@ -2,7 +2,7 @@
 //!
 //! [`label`] and [`termination`] name every outcome, [`explain`] says it in sentences, [`record`] is
 //! what is known at the end, [`registry`] lists the sessions that are open so that they can be counted,
-//! ended and shown, [`recent`] the connections that are over.
+//! ended and shown, [`recent`] the connections that are over, [`trace`] who is watched frame by frame.
 
 pub mod explain;
 pub mod id;
@@ -11,4 +11,5 @@ pub mod recent;
 pub mod record;
 pub mod registry;
 pub mod termination;
+pub mod trace;
 pub mod traffic;

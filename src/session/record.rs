@@ -56,6 +56,8 @@ pub struct SessionRecord {
     pub traffic: TrafficCounts,
     /// Time spent in each step.
     pub steps: Steps,
+    /// How many of them a trace has told of already.
+    pub traced_steps: u8,
 }
 
 impl SessionRecord {
@@ -84,6 +86,7 @@ impl SessionRecord {
             detail: None,
             traffic: TrafficCounts::default(),
             steps: Steps::default(),
+            traced_steps: 0,
         }
     }
 
@@ -160,6 +163,11 @@ pub struct Steps {
 }
 
 impl Steps {
+    /// Those that took place, in their order.
+    pub fn taken(&self) -> impl Iterator<Item = (&'static str, Duration)> {
+        self.named().into_iter().filter_map(|(name, time)| Some((name, time?)))
+    }
+
     /// All of them by name, in their order.
     pub fn named(&self) -> [(&'static str, Option<Duration>); 7] {
         [

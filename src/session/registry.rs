@@ -13,6 +13,7 @@ use tokio::sync::Notify;
 
 use super::id::SessionId;
 use super::record::SessionRecord;
+use super::trace::Trace;
 use super::traffic::Traffic;
 use crate::ws::settle::{Ending, Silence};
 use crate::ws::violation::Side;
@@ -21,6 +22,8 @@ use crate::ws::violation::Side;
 #[derive(Debug)]
 pub struct Registry {
     sessions: DashMap<SessionId, Arc<SessionHandle>>,
+    /// Those that relay no more and whose peers are being told.
+    closing: DashMap<SessionId, Arc<SessionHandle>>,
     pending: AtomicU64,
     pending_limit: AtomicU64,
     /// Zero of [`SessionHandle::stalled`].
@@ -69,13 +72,15 @@ pub enum Order {
     End(Ending),
     /// Ping the client now and say whether it lives.
     Probe(Arc<Probe>),
+    /// Tell every frame from now on.
+    Trace(Arc<Trace>),
 }
 
 impl Order {
     /// That a session has ended is an answer too.
     pub(crate) fn answer_if_asked(self) {
         match self {
-            Self::End(_) => {}
+            Self::End(_) | Self::Trace(_) => {}
             Self::Probe(probe) => probe.answer(),
         }
     }
@@ -189,6 +194,7 @@ impl Registry {
     pub fn new(pending_limit: u64, now: Instant) -> Self {
         Self {
             sessions: DashMap::new(),
+            closing: DashMap::new(),
             pending: AtomicU64::new(0),
             pending_limit: AtomicU64::new(pending_limit),
             epoch: now,
@@ -214,10 +220,21 @@ impl Registry {
         self.is_closing.store(true, Ordering::Release);
     }
 
-    /// Takes a session off the list and its bytes off the account.
-    pub fn remove(&self, handle: &SessionHandle) {
+    /// Takes a session off the list and its bytes off the account; by its id it is still found.
+    pub fn remove(&self, handle: &Arc<SessionHandle>) {
+        self.closing.insert(handle.id, Arc::clone(handle));
         self.sessions.remove(&handle.id);
         self.set_pending(handle, 0);
+    }
+
+    /// Forgets a session whose end has been recorded.
+    pub fn forget(&self, handle: &SessionHandle) {
+        self.closing.remove(&handle.id);
+    }
+
+    /// A session by id that is being closed.
+    pub fn get_closing(&self, id: SessionId) -> Option<Arc<SessionHandle>> {
+        self.closing.get(&id).map(|entry| Arc::clone(&entry))
     }
 
     /// Open sessions.

@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use crate::config::Config;
 use crate::session::recent::Recent;
+use crate::session::trace::Traces;
 
 use self::access_log::AccessSwitch;
 use self::events::Throttles;
@@ -23,6 +24,7 @@ pub mod logging;
 pub mod metrics;
 mod route_metrics;
 mod throttle;
+mod trace;
 mod upstream_metrics;
 
 #[cfg(test)]
@@ -38,6 +40,8 @@ pub struct Telemetry {
     access: Arc<AccessSwitch>,
     /// Connections that are over, whatever configuration they had.
     pub recent: Arc<Recent>,
+    /// Who is watched.
+    pub traces: Arc<Traces>,
     throttles: Throttles,
 }
 
@@ -48,6 +52,7 @@ impl Telemetry {
             metrics: Metrics::new(config),
             access: Arc::new(AccessSwitch::new(&config.log)),
             recent: Arc::default(),
+            traces: Arc::default(),
             throttles: Throttles::new(config.upstreams.len()),
         }
     }
@@ -59,6 +64,7 @@ impl Telemetry {
             metrics: self.metrics.renewed(config),
             access: Arc::clone(&self.access),
             recent: Arc::clone(&self.recent),
+            traces: Arc::clone(&self.traces),
             throttles: Throttles::new(config.upstreams.len()),
         }
     }

@@ -143,6 +143,7 @@ pub(crate) fn record() -> SessionRecord {
             upstream_handshake: Some(Duration::from_millis(2)),
             relay: Some(Duration::from_secs(61)),
         },
+        traced_steps: 0,
     }
 }
 

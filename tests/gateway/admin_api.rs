@@ -63,17 +63,15 @@ async fn session(gateway: &Gateway, user: &str) -> (Wire, String) {
 }
 
 #[tokio::test]
-async fn open_sessions_are_listed_found_and_shown() {
+async fn an_open_session_is_shown_with_all_there_is() {
     let gateway = start().await;
     let (mut ann, id) = session(&gateway, "ann").await;
-    let (_bob, bob) = session(&gateway, "Böb <b>").await;
     ann.send_text("hello").await;
     ann.expect_text("hello").await;
     let shown = until(&gateway, &format!("GET /api/sessions/{id}"), |it| {
         it["messages"]["from_upstream"] == 1
     })
     .await;
-    let client = shown["client"].as_str().unwrap().to_owned();
     for (name, expected) in [
         ("id", Value::from(id.as_str())),
         ("user", "ann".into()),
@@ -95,7 +93,15 @@ async fn open_sessions_are_listed_found_and_shown() {
     assert!(shown["endpoint"].as_str().unwrap().starts_with("http://127.0.0.1:"));
     assert!(shown["age_s"].as_f64().unwrap() < 60.0 && shown["idle_s"].as_f64().unwrap() < 60.0);
     assert!(shown["opened"].as_str().unwrap().ends_with('Z') && shown.get("ended").is_none());
+}
 
+#[tokio::test]
+async fn open_sessions_are_listed_and_found() {
+    let gateway = start().await;
+    let (_ann, id) = session(&gateway, "ann").await;
+    let (_bob, bob) = session(&gateway, "Böb <b>").await;
+    let (_, shown) = api(&gateway, &format!("GET /api/sessions/{id}")).await;
+    let client = shown["client"].as_str().unwrap();
     let rows = [
         ("", vec![&bob, &id]),
         ("?limit=1", vec![&bob]),
@@ -205,13 +211,13 @@ async fn every_resource_stands_behind_the_guards() {
 async fn the_kicked_are_told_by_close_and_nobody_else() {
     let mut gateway = start().await;
     let (mut ann, id) = session(&gateway, "ann").await;
-    let (mut bob, _) = session(&gateway, "bob/1 ü").await;
-    let (mut bob_again, bobs) = session(&gateway, "bob/1 ü").await;
+    let (bob, _) = session(&gateway, "bob/1 ü").await;
+    let (bob_again, bobs) = session(&gateway, "bob/1 ü").await;
 
     let (status, answer) = api(&gateway, &format!("DELETE /api/sessions/{id}")).await;
     assert_eq!((status, &answer["kicked"]), (200, &Value::from(1)));
     assert_eq!(ann.expect_close().await, (Some(4403), "kicked".to_owned()));
-    ann.send_close(4403, "").await;
+    drop(ann);
     let ended =
         until(&gateway, &format!("GET /api/sessions/{id}"), |it| it["state"] == "ended").await;
     assert_eq!((&ended["label"], &ended["by"]), (&"kicked".into(), &"admin".into()));
@@ -221,9 +227,8 @@ async fn the_kicked_are_told_by_close_and_nobody_else() {
 
     let kick = "DELETE /api/users/bob%2F1%20%C3%BC/sessions?code=4999&reason=so%20long";
     assert_eq!(api(&gateway, kick).await, (200, serde_json::json!({ "kicked": 2 })));
-    for wire in [&mut bob, &mut bob_again] {
+    for mut wire in [bob, bob_again] {
         assert_eq!(wire.expect_close().await, (Some(4999), "so long".to_owned()));
-        wire.send_close(4999, "").await;
     }
     until(&gateway, &format!("GET /api/sessions/{bobs}"), |it| it["state"] == "ended").await;
     assert_eq!(api(&gateway, kick).await, (200, serde_json::json!({ "kicked": 0 })));
@@ -235,85 +240,75 @@ async fn the_kicked_are_told_by_close_and_nobody_else() {
 }
 
 #[tokio::test]
-async fn how_it_ended_is_known_by_its_id() {
+async fn how_a_session_ended_is_known_by_its_id() {
     let mut gateway = start().await;
-    let (mut ann, ended) = session(&gateway, "ann").await;
+    let (mut ann, id) = session(&gateway, "ann").await;
     ann.send_close(4000, "bye").await;
     ann.expect_close().await;
-    let refused = gateway.client().connect().await;
-    let refused_id = refused.header("x-request-id").unwrap();
-    let by_close =
-        gateway.client().token("x.y.z").origin("https://chat.example.com").connect().await;
-    let by_close_id = by_close.header("x-request-id").unwrap();
-    let unknown = gateway.client().path("/nowhere").connect().await;
-    let unknown_id = unknown.header("x-request-id").unwrap();
-    let bad = gateway.client().header("Sec-WebSocket-Key", "x").connect().await;
-    let bad_id = bad.header("x-request-id").unwrap();
-    let rows = [
+    // Until the client has hung up, or its time for that is over, the session is not over.
+    let show = format!("GET /api/sessions/{id}");
+    until(&gateway, &show, |it| it["state"] == "closing").await;
+    let (status, answer) = api(&gateway, &format!("DELETE /api/sessions/{id}")).await;
+    assert!(status == 404 && answer["error"].as_str().unwrap().contains("over already"));
+    drop(ann);
+    let shown = until(&gateway, &show, |it| it["state"] == "ended").await;
+    for (name, expected) in [
+        ("label", Value::from("client_closed")),
+        ("by", "client".into()),
+        ("user", "ann".into()),
+        ("status", Value::Null),
+        ("client_close", 4000.into()),
+        ("upstream_close", 4000.into()),
+        ("cut_frame", false.into()),
+    ] {
+        assert_eq!(shown[name], expected, "{name} of {shown}");
+    }
+    assert!(shown["sentence"].as_str().unwrap().contains("closed the session with code 4000"));
+    assert!(shown.get("pending_bytes").is_none() && shown.get("idle_s").is_none(), "{shown}");
+    assert_eq!(names(&shown["steps"]).last(), Some(&"relay"));
+    assert_eq!(gateway.line_of(&id).await["label"], "client_closed");
+}
+
+#[tokio::test]
+async fn why_a_handshake_was_refused_is_known_by_its_id() {
+    let mut gateway = start().await;
+    let client = || gateway.client();
+    let page = client().origin("https://chat.example.com");
+    type Row = (crate::support::Client, &'static str, u16, Value, &'static str);
+    let rows: [Row; 4] = [
+        (client(), "token_missing", 401, Value::Null, "Have the client send its token"),
+        (page.token("x.y.z"), "token_malformed", 101, 4401.into(), "no well-formed JWT"),
+        (client().path("/nowhere"), "no_route", 404, Value::Null, "Compare host and path"),
         (
-            &ended,
-            "ended",
-            "client_closed",
-            "client",
-            Value::Null,
-            Value::from(4000),
-            "closed the session with code 4000",
-        ),
-        (
-            &refused_id,
-            "refused",
-            "token_missing",
-            "gateway",
-            401.into(),
-            Value::Null,
-            "Have the client send its token",
-        ),
-        (
-            &by_close_id,
-            "refused",
-            "token_malformed",
-            "gateway",
-            101.into(),
-            4401.into(),
-            "no well-formed JWT",
-        ),
-        (
-            &unknown_id,
-            "refused",
-            "no_route",
-            "gateway",
-            404.into(),
-            Value::Null,
-            "Compare host and path",
-        ),
-        (
-            &bad_id,
-            "refused",
+            client().header("Sec-WebSocket-Key", "x"),
             "bad_request",
-            "client",
-            400.into(),
+            400,
             Value::Null,
             "not a valid WebSocket handshake",
         ),
     ];
-    for (id, state, label, by, status, close, sentence) in rows {
-        let shown =
-            until(&gateway, &format!("GET /api/sessions/{id}"), |it| it["state"] == state).await;
-        assert_eq!(shown["label"], label, "{shown}");
-        assert_eq!((&shown["by"], &shown["status"]), (&by.into(), &status), "{shown}");
+    let mut ids = Vec::new();
+    for (client, label, status, close, sentence) in rows {
+        // Its connection stays open: who was refused is told why at once.
+        let answered = client.connect().await;
+        let id = answered.header("x-request-id").unwrap();
+        let show = format!("GET /api/sessions/{id}");
+        let shown = until(&gateway, &show, |it| it["state"] == "refused").await;
+        assert_eq!((&shown["label"], &shown["status"]), (&label.into(), &status.into()));
         assert_eq!(shown["client_close"], close, "{shown}");
         assert!(shown["sentence"].as_str().unwrap().contains(sentence), "{shown}");
-        assert!(shown.get("pending_bytes").is_none() && shown.get("idle_s").is_none(), "{shown}");
-        assert_eq!(names(&shown["steps"]).contains(&"relay"), state == "ended", "{shown}");
-        let line = gateway.line_of(id).await;
-        assert_eq!(line["label"], label, "the log says the same");
+        assert!(!names(&shown["steps"]).contains(&"relay"), "{shown}");
+        assert_eq!(gateway.line_of(&id).await["label"], label, "the log says the same");
+        ids.push(id);
     }
-    let (_, recent) = api(&gateway, "GET /api/sessions/recent?limit=4").await;
-    assert_eq!(recent["sessions"].as_array().unwrap().len(), 4);
-    assert_eq!(recent["sessions"][0]["id"], bad_id, "the newest first");
+    let ids_of = |recent: &Value| {
+        let sessions = recent["sessions"].as_array().unwrap().iter();
+        sessions.map(|it| it["id"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    let (_, recent) = api(&gateway, "GET /api/sessions/recent?limit=2").await;
+    assert_eq!(ids_of(&recent), [ids[3].clone(), ids[2].clone()], "the newest first");
     let (_, recent) = api(&gateway, "GET /api/sessions/recent?label=no_route").await;
-    let [it] = recent["sessions"].as_array().unwrap().as_slice() else { panic!("{recent}") };
-    assert_eq!(it["id"], unknown_id);
+    assert_eq!(ids_of(&recent), [ids[2].clone()]);
 }
 
 #[tokio::test]
@@ -367,4 +362,121 @@ async fn health_says_of_everything_how_it_is() {
     assert_eq!(health["status"], "degraded", "{health}");
     assert!(endpoint(&health)["last_error"].as_str().unwrap().contains("refused"), "{health}");
     assert!(health["reasons"][0].as_str().unwrap().contains("of upstream chat is unhealthy"));
+}
+
+/// Lines of the target `trace` with this message.
+fn traced(lines: &[Value], message: &str) -> Vec<Value> {
+    let is_it = |line: &&Value| line["target"] == "trace" && line["message"] == message;
+    lines.iter().filter(is_it).cloned().collect()
+}
+
+/// Frames as direction, sender, opcode, FIN and length.
+fn frames(lines: &[Value]) -> Vec<String> {
+    let shown = |line: Value| {
+        let word = |name: &str| line[name].as_str().unwrap().to_owned();
+        let (fin, length) = (&line["fin"], &line["length"]);
+        format!("{} {} {} {fin} {length}", word("direction"), word("from"), word("opcode"))
+    };
+    traced(lines, "frame").into_iter().map(shown).collect()
+}
+
+#[tokio::test]
+async fn a_session_that_is_open_is_traced_until_the_trace_ends() {
+    let mut gateway = start().await;
+    let (mut ann, id) = session(&gateway, "ann").await;
+    let (mut bob, _) = session(&gateway, "bob").await;
+    let (status, trace) = api(&gateway, "POST /api/trace?user=ann&minutes=2").await;
+    assert_eq!((status, &trace["user"], &trace["client"]), (200, &"ann".into(), &Value::Null));
+    let (_, list) = api(&gateway, "GET /api/trace").await;
+    assert_eq!(list["traces"], serde_json::json!([trace]));
+    gateway.wait_for_log("its trace", |log| traced(log, "session traced").len() == 1).await;
+    for wire in [&mut ann, &mut bob] {
+        wire.send_text("s3cret").await;
+        wire.expect_text("s3cret").await;
+    }
+    let all = gateway.log();
+    let theirs = ["to_upstream client text true 6", "to_client upstream text true 6"];
+    assert_eq!(frames(&all), theirs);
+    assert!(traced(&all, "frame").iter().all(|line| line["id"] == id.as_str()));
+    assert_eq!(traced(&all, "step").len(), 5, "those of its handshake");
+
+    let number = &trace["id"];
+    let (status, ended) = api(&gateway, &format!("DELETE /api/trace/{number}")).await;
+    assert_eq!((status, &ended["ended"]), (200, &true.into()));
+    ann.send_text("unseen").await;
+    ann.expect_text("unseen").await;
+    let (_again, again) = session(&gateway, "ann").await;
+    assert_eq!(frames(&gateway.log()), theirs);
+    assert!(gateway.log().iter().all(|l| l["id"] != again.as_str() || l["target"] != "trace"));
+    assert_eq!(api(&gateway, &format!("DELETE /api/trace/{number}")).await.0, 404);
+}
+
+#[tokio::test]
+async fn a_trace_tells_steps_and_frame_headers_and_nothing_that_is_in_them() {
+    let mut gateway = start().await;
+    assert_eq!(api(&gateway, "POST /api/trace?user=ann").await.0, 200);
+    let secret_token = token("ann");
+    let answered = gateway.client().path("/ws?ticket=s3cret").token(&secret_token).connect().await;
+    let id = answered.header("x-request-id").unwrap();
+    let mut wire = answered.wire;
+    wire.send(0x01, &vec![b's'; 70_000]).await;
+    wire.send(0x80, b"s3cret").await;
+    wire.send(0xc1, b"s3cret").await;
+    assert_eq!(wire.until_close().await.unwrap().0, Some(1002));
+    drop(wire);
+    gateway.wait_for_log("its end", |log| traced(log, "connection over").len() == 1).await;
+
+    let all = gateway.log();
+    let lines: Vec<_> = all.iter().filter(|line| line["id"] == id.as_str()).cloned().collect();
+    let steps: Vec<_> = traced(&lines, "step").iter().map(|l| l["step"].clone()).collect();
+    let expected =
+        ["accept", "request", "admission", "upstream_connect", "upstream_handshake", "relay"];
+    assert_eq!(steps, expected);
+    let seen = frames(&lines);
+    for frame in [
+        "to_upstream client text false 70000",
+        "to_upstream client continuation true 6",
+        "to_client gateway close true 18",
+    ] {
+        assert!(seen.iter().filter(|it| **it == frame).count() == 1, "{frame}: {seen:?}");
+    }
+    let [refused] = traced(&lines, "frame refused").try_into().unwrap();
+    assert!(refused["violation"].as_str().unwrap().contains("reserved bit"), "{refused}");
+    let [over] = traced(&lines, "connection over").try_into().unwrap();
+    assert_eq!((&over["label"], &over["by"]), (&"client_violation".into(), &"client".into()));
+    for line in &all {
+        let text = line.to_string();
+        assert!(!text.contains("s3cret") && !text.contains(&secret_token), "{text}");
+    }
+}
+
+#[tokio::test]
+async fn a_trace_of_an_address_tells_refusals_too() {
+    let mut gateway = start().await;
+    for (query, status) in [
+        ("", 400),
+        ("?user=a&client=127.0.0.1", 400),
+        ("?user=", 400),
+        ("?client=localhost", 400),
+        ("?user=a&minutes=61", 400),
+        ("?user=a&minute=6", 400),
+        ("?client=127.0.0.3", 200),
+    ] {
+        assert_eq!(api(&gateway, &format!("POST /api/trace{query}")).await.0, status, "{query}");
+    }
+    gateway.client().connect().await;
+    let refused = gateway.client().from("127.0.0.3").connect().await;
+    let id = refused.header("x-request-id").unwrap();
+    gateway.wait_for_log("its end", |lines| traced(lines, "connection over").len() == 1).await;
+    let lines: Vec<_> =
+        gateway.log().into_iter().filter(|line| line["target"] == "trace").collect();
+    let steps: Vec<_> = traced(&lines, "step").iter().map(|line| line["step"].clone()).collect();
+    assert_eq!(steps, ["accept", "request", "admission"]);
+    let over = &traced(&lines, "connection over")[0];
+    assert_eq!((&over["label"], &over["status"]), (&"token_missing".into(), &401.into()));
+    assert!(lines.iter().all(|line| line["id"] == id.as_str() || line["message"] == "trace begun"));
+    for _ in 0..15 {
+        assert_eq!(api(&gateway, "POST /api/trace?user=x").await.0, 200);
+    }
+    assert_eq!(api(&gateway, "POST /api/trace?user=x").await.0, 409);
 }

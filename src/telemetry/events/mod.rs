@@ -162,6 +162,7 @@ impl Telemetry {
                 handshakes.ended(label_before_an_answer(record.by), record.phase);
             }
         }
+        self.end_traced(record);
         self.recent.keep(record, Instant::now(), SystemTime::now());
         if let Some(format) = self.access.form() {
             let line = access_log::line(record, format, Timestamp::now());

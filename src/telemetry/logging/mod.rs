@@ -28,6 +28,9 @@ mod queue;
 /// Target of access-log lines.
 pub const ACCESS: &str = "access";
 
+/// Target of the lines of traces, which depend on no level either: somebody has asked for them.
+pub const TRACE: &str = "trace";
+
 /// Writes out what is queued when it is dropped: the last thing `main` lets go of.
 #[derive(Debug)]
 #[must_use = "dropping the guard at once would flush before anything is logged"]
@@ -135,6 +138,7 @@ fn filter(log: &Log) -> Targets {
         .with_default(level.min(LevelFilter::WARN))
         .with_target(env!("CARGO_CRATE_NAME"), level)
         .with_target(ACCESS, access)
+        .with_target(TRACE, LevelFilter::INFO)
 }
 
 /// The queue of [`init`], for its counter. Logging belongs to the process, as its standard output
