@@ -203,6 +203,35 @@ fn is_close_code(word: &str) -> bool {
     matches!(number.parse(), Ok(1001..=1003 | 1007..=1014 | 4400..=4499))
 }
 
+/// The sentences of a file's log events: the last text of each call.
+fn events(text: &str) -> Vec<String> {
+    let calls = text.split("tracing::").skip(1);
+    let arguments = calls.filter_map(|call| {
+        let (level, arguments) = call.split_once("!(")?;
+        ["error", "warn", "info", "debug", "trace"].contains(&level).then_some(arguments)
+    });
+    arguments.filter_map(last_text).collect()
+}
+
+/// The last text before the parenthesis closes that is open where `code` begins.
+fn last_text(code: &str) -> Option<String> {
+    let (mut depth, mut last, mut text) = (1, None, None::<String>);
+    for character in code.chars() {
+        match (&mut text, character) {
+            (Some(_), '"') => last = text.take(),
+            (Some(text), other) => text.push(other),
+            (None, '"') => text = Some(String::new()),
+            (None, '(') => depth += 1,
+            (None, ')') => depth -= 1,
+            (None, _) => {}
+        }
+        if depth == 0 {
+            return last;
+        }
+    }
+    None
+}
+
 fn is_finished(file: &Source) -> Vec<String> {
     let marks = ["todo!(", "unimplemented!(", "FIX\u{4d}E", "XX\u{58}", "TO\u{44}O"];
     let is_unfinished = |line: &str| {
@@ -246,6 +275,21 @@ fn nothing_is_left_undone_or_ignored() {
     let files = files.filter(|file| file.path != "tests/tidy.rs");
     let found: Vec<_> = files.flat_map(|file| is_finished(&file)).collect();
     assert!(found.is_empty(), "{}", found.join("\n"));
+}
+
+#[test]
+fn every_log_event_is_documented() {
+    let sources: Vec<_> = files("src", &["rs"]).into_iter().filter(|f| !f.is_test()).collect();
+    let found =
+        sources.iter().flat_map(|file| events(&file.text)).filter(|it| !it.starts_with('{'));
+    let found: std::collections::BTreeSet<_> = found.collect();
+    assert!(found.len() >= 30, "only {found:?}");
+    let docs = files("docs", &["md"]).into_iter().find(|f| f.path == "docs/logs.md").unwrap();
+    let missing: Vec<_> =
+        found.iter().filter(|it| !docs.text.contains(&format!("| {it} |"))).collect();
+    assert!(missing.is_empty(), "docs/logs.md does not have {missing:?}");
+    let code = "tracing::info!(a = b(\"c\"), x, \"it is\"), tracing::warn!(\"so\");";
+    assert_eq!(events(code), ["it is", "so"]);
 }
 
 #[test]

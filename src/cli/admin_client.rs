@@ -281,7 +281,9 @@ fn parse(admin: &str) -> Result<Target, AdminError> {
     let is_plain = !authority.contains(['/', '@', '?']) && !parsed.host().is_empty();
     match parsed.port_u16() {
         Some(_) if is_plain => Ok(Target::Tcp(authority.to_owned())),
-        None if is_plain && parsed.port().is_none() => Ok(Target::Tcp(format!("{authority}:80"))),
+        None if is_plain && parsed.host() == authority => {
+            Ok(Target::Tcp(format!("{authority}:80")))
+        }
         _ => Err(wrong()),
     }
 }

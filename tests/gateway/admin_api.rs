@@ -30,7 +30,7 @@ async fn ask(gateway: &Gateway, request: &str, headers: &str) -> (u16, String, S
 }
 
 /// Waits until the answer to a GET is so.
-async fn until(gateway: &Gateway, request: &str, is_so: impl Fn(&Value) -> bool) -> Value {
+pub async fn until(gateway: &Gateway, request: &str, is_so: impl Fn(&Value) -> bool) -> Value {
     within(request, async {
         loop {
             let (_, answer) = api(gateway, request).await;
@@ -394,6 +394,7 @@ async fn a_session_that_is_open_is_traced_until_the_trace_ends() {
         wire.send_text("s3cret").await;
         wire.expect_text("s3cret").await;
     }
+    gateway.wait_for_log("both frames", |log| frames(log).len() >= 2).await;
     let all = gateway.log();
     let theirs = ["to_upstream client text true 6", "to_client upstream text true 6"];
     assert_eq!(frames(&all), theirs);
@@ -406,6 +407,10 @@ async fn a_session_that_is_open_is_traced_until_the_trace_ends() {
     ann.send_text("unseen").await;
     ann.expect_text("unseen").await;
     let (_again, again) = session(&gateway, "ann").await;
+    // Lines come in their order: what would be told is told before this one.
+    assert_eq!(api(&gateway, "DELETE /api/users/ann/sessions").await.0, 200);
+    let is_kick = |line: &Value| line["message"] == "session kicked";
+    gateway.wait_for_log("both kicks", |log| log.iter().filter(|l| is_kick(l)).count() == 2).await;
     assert_eq!(frames(&gateway.log()), theirs);
     assert!(gateway.log().iter().all(|l| l["id"] != again.as_str() || l["target"] != "trace"));
     assert_eq!(api(&gateway, &format!("DELETE /api/trace/{number}")).await.0, 404);

@@ -10,6 +10,7 @@
 
 mod admin;
 mod admin_api;
+mod admin_cli;
 mod cli;
 mod endings;
 mod faults;

@@ -1,9 +1,11 @@
 //! How a diagnostic line looks, as text and as JSON. Knows tracing's types, does no I/O.
 //!
-//! Text: `2026-11-21T07:41:02.123Z WARN  sentence key=value`, before the sentence the name of the library
-//! if it is not ours; every value and sentence is escaped, wherever it came from. JSON: one object with `time`, `level`, `type` = `log`, `target`,
+//! Text: `2026-11-21T07:41:02.123Z WARN  sentence key=value`, before the sentence the target if it is not
+//! our own code; every value and sentence is escaped, wherever it came from. On a terminal, fields begin in one
+//! column where the sentence leaves room, and time and names step back behind what they name. JSON: one object with `time`, `level`, `type` = `log`, `target`,
 //! `message`, the event's fields, and `spans` where there are any.
 
+use std::ffi::OsStr;
 use std::fmt::{self, Debug, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -11,7 +13,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use jiff::Timestamp;
 use serde_json::{Map, Value};
 use tracing::field::{Field, Visit};
-use tracing::{Event, Level, Subscriber};
+use tracing::{Event, Subscriber};
 use tracing_subscriber::field::RecordFields;
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields, FormattedFields};
@@ -36,6 +38,15 @@ pub(super) enum Colour {
     Ansi,
     /// Everywhere else.
     None,
+}
+
+impl Colour {
+    /// What the output and the environment want: <https://no-color.org>, and terminals that know no
+    /// colours.
+    pub(super) fn of(is_terminal: bool, no_color: &OsStr, term: &OsStr) -> Self {
+        let wanted = is_terminal && no_color.is_empty() && term != "dumb";
+        if wanted { Self::Ansi } else { Self::None }
+    }
 }
 
 /// Formats the fields of spans, kept until the events inside need them.
@@ -75,7 +86,7 @@ where
         let mut fields = Fields::default();
         event.record(&mut fields);
         if event.metadata().target() == ACCESS {
-            return writeln!(writer, "{}", fields.message);
+            return self.access(&mut writer, &fields.message);
         }
         let mut spans = Vec::new();
         for span in context.event_scope().into_iter().flat_map(|scope| scope.from_root()) {
@@ -99,22 +110,32 @@ impl Lines {
         spans: &[(&'static str, String)],
     ) -> fmt::Result {
         let level = event.metadata().level();
-        let (on, off) = match self.colour {
-            Colour::Ansi => (colour(*level), "\x1b[0m"),
-            Colour::None => ("", ""),
-        };
-        write!(writer, "{} {on}{level:<5}{off} ", time(Timestamp::now()))?;
+        let mut line = format!("{} {level:<5} ", time(Timestamp::now()));
         // Where in our own code an event stands says nothing to an operator; a library's name does.
         let target = event.metadata().target();
         if !target.starts_with(env!("CARGO_CRATE_NAME")) {
-            write!(writer, "{target}: ")?;
+            write!(line, "{target}: ")?;
         }
-        write!(writer, "{}", escape(&fields.message))?;
-        write!(writer, "{}", AsText(&fields.values))?;
+        write!(line, "{}", escape(&fields.message))?;
+        let sentence = line.len();
+        write!(line, "{}", AsText(&fields.values))?;
         for (_, fields) in spans {
-            write!(writer, "{fields}")?;
+            write!(line, "{fields}")?;
         }
-        writeln!(writer)
+        match self.colour {
+            Colour::Ansi => writeln!(writer, "{}", Coloured { line: &line, sentence }),
+            Colour::None => writeln!(writer, "{line}"),
+        }
+    }
+
+    /// An access-log line is as its own file makes it; on a terminal it gets colours.
+    fn access(&self, writer: &mut Writer<'_>, line: &str) -> fmt::Result {
+        match (self.colour, self.format.now(), line.find(" id=")) {
+            (Colour::Ansi, LogFormat::Text, Some(sentence)) => {
+                writeln!(writer, "{}", Coloured { line, sentence })
+            }
+            _ => writeln!(writer, "{line}"),
+        }
     }
 }
 
@@ -229,12 +250,59 @@ impl fmt::Display for AsText<'_> {
     }
 }
 
-fn colour(level: Level) -> &'static str {
-    match level {
-        Level::ERROR => "\x1b[31m",
-        Level::WARN => "\x1b[33m",
-        Level::INFO => "\x1b[32m",
-        Level::DEBUG => "\x1b[34m",
-        Level::TRACE => "\x1b[35m",
+/// A text line for a terminal: `line[..sentence]` is time, level and sentence, the rest is fields.
+struct Coloured<'a> {
+    line: &'a str,
+    sentence: usize,
+}
+
+impl fmt::Display for Coloured<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (head, fields) = self.line.split_at(self.sentence);
+        let (time, rest) = head.split_once(' ').unwrap_or(("", head));
+        let (level, sentence) = rest.split_at_checked(LEVEL).unwrap_or((rest, ""));
+        write!(f, "{DIM}{time}{OFF} {}{level}{OFF}", colour(level.trim_end()))?;
+        if fields.is_empty() {
+            return write!(f, "{sentence}");
+        }
+        write!(f, "{sentence:<COLUMN$}")?;
+        // A blank outside quotes ends a value, and what follows up to `=` is the next name.
+        let (mut is_quoted, mut is_escaped, mut is_name) = (false, false, false);
+        for character in fields.chars() {
+            match character {
+                ' ' if !is_quoted => {
+                    is_name = true;
+                    write!(f, " {DIM}")?;
+                    continue;
+                }
+                '=' if is_name => {
+                    is_name = false;
+                    write!(f, "={OFF}")?;
+                    continue;
+                }
+                '"' if !is_escaped => is_quoted = !is_quoted,
+                _ => {}
+            }
+            is_escaped = character == '\\' && !is_escaped;
+            write!(f, "{character}")?;
+        }
+        Ok(())
     }
 }
+
+fn colour(level: &str) -> &'static str {
+    match level {
+        "ERROR" => "\x1b[31m",
+        "WARN" => "\x1b[33m",
+        "INFO" => "\x1b[32m",
+        "DEBUG" => "\x1b[34m",
+        _ => "\x1b[35m",
+    }
+}
+
+/// Width of a level.
+const LEVEL: usize = 5;
+/// Where fields begin behind the level, if the sentence is not longer.
+const COLUMN: usize = 34;
+const DIM: &str = "\x1b[2m";
+const OFF: &str = "\x1b[0m";

@@ -57,7 +57,8 @@ pub enum LoggingError {
 /// When standard output is unusable, no thread can be had, or it was called before.
 pub fn init(log: &Log) -> Result<LogGuard, LoggingError> {
     let stdout = std::io::stdout();
-    let colour = if stdout.is_terminal() { Colour::Ansi } else { Colour::None };
+    let variable = |name| std::env::var_os(name).unwrap_or_default();
+    let colour = Colour::of(stdout.is_terminal(), &variable("NO_COLOR"), &variable("TERM"));
     // The descriptor itself: the standard library's buffer would keep what could not be written,
     // and try it again at the end of every later line.
     let output = stdout.as_fd().try_clone_to_owned().map_err(LoggingError::Output)?;

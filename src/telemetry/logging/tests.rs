@@ -59,7 +59,47 @@ fn text_lines_are_escaped_whoever_wrote_the_value() {
 #[test]
 fn only_a_terminal_gets_colours() {
     let say = || tracing::error!("x");
-    assert_eq!(logged(&text(LogLevel::Info), Colour::Ansi, say), ["\u{1b}[31mERROR\u{1b}[0m x"]);
+    let lines = logged(&text(LogLevel::Info), Colour::Ansi, say);
+    let [line] = lines.as_slice() else { panic!("{lines:?}") };
+    assert!(line.starts_with("\u{1b}[2m20"), "{line}");
+    assert!(line.ends_with("Z\u{1b}[0m \u{1b}[31mERROR\u{1b}[0m x"), "{line}");
+    let is = |terminal, no_color: &str, term: &str| {
+        Colour::of(terminal, no_color.as_ref(), term.as_ref())
+    };
+    assert_eq!(is(true, "", "xterm"), Colour::Ansi);
+    for (terminal, no_color, term) in
+        [(false, "", "xterm"), (true, "1", "xterm"), (true, "", "dumb"), (false, "1", "")]
+    {
+        assert_eq!(is(terminal, no_color, term), Colour::None, "{terminal} {no_color} {term}");
+    }
+}
+
+/// What a terminal shows, which knows these codes.
+fn shown(line: &str) -> String {
+    let mut parts = line.split('\u{1b}');
+    let first = parts.next().unwrap().to_owned();
+    parts.fold(first, |shown, part| shown + part.split_once('m').unwrap().1)
+}
+
+#[test]
+fn on_a_terminal_fields_stand_in_a_column_and_lose_nothing() {
+    let quoted = r#"x y=z "q" \"#;
+    let say = || {
+        tracing::warn!(path = quoted, n = 1, "short");
+        tracing::warn!(n = 2, "a sentence that is longer than the column");
+        tracing::info!(target: ACCESS, "2026-11-21T07:41:02.123Z INFO  access id=ab path=\"a b=c\"");
+    };
+    let plain = logged(&text(LogLevel::Info), Colour::None, say);
+    let lines = logged(&text(LogLevel::Info), Colour::Ansi, say);
+    let squeezed = |line: &str| line.split_whitespace().collect::<Vec<_>>().join(" ");
+    for (line, plain) in lines.iter().zip(&plain) {
+        assert!(squeezed(&shown(line)).ends_with(&squeezed(plain)), "{line}");
+    }
+    let column = |line: &str| shown(line).find("=").unwrap() - "n".len();
+    assert_eq!(shown(&lines[0]).find(" path="), shown(&lines[2]).find(" id="));
+    assert!(column(&lines[1]) > column(&lines[0]));
+    assert!(lines[0].contains("\u{1b}[2mpath=\u{1b}[0m\"x y=z"), "{}", lines[0]);
+    assert_eq!(lines[0].matches("\u{1b}[2m").count(), 3, "time and two names: {}", lines[0]);
 }
 
 #[test]
