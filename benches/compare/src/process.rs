@@ -54,10 +54,9 @@ impl Proxy {
     }
 
     pub fn stop(mut self) {
-        let pid = self.child.id().to_string();
-        let _ = Command::new("kill").args(["-KILL", &pid]).status();
-        for descendant in tree(self.child.id()).into_iter().skip(1) {
-            let _ = Command::new("kill").args(["-KILL", &descendant.to_string()]).status();
+        // Looked up first: the children of one that is gone are nobody's.
+        for pid in tree(self.child.id()) {
+            let _ = Command::new("kill").args(["-KILL", &pid.to_string()]).status();
         }
         let _ = self.child.wait();
     }

@@ -156,7 +156,7 @@ fn nginx(
     };
     format!(
         r#"daemon off; worker_processes 1; pid {folder}/nginx.pid; error_log {folder}/nginx.err; worker_rlimit_nofile 20000;
-events {{ worker_connections 19000; multi_accept on; use epoll; }}
+events {{ worker_connections 32000; multi_accept on; use epoll; }}
 http {{
   access_log off; tcp_nodelay on;
   client_body_temp_path {folder}; proxy_temp_path {folder}; fastcgi_temp_path {folder}; uwsgi_temp_path {folder}; scgi_temp_path {folder};
