@@ -18,6 +18,7 @@ use self::resource::Resource;
 
 pub mod guards;
 pub mod health;
+pub mod history;
 pub mod pages;
 pub mod reply;
 pub mod resource;

@@ -237,7 +237,7 @@ fn opts(name: &str, help: &str) -> Opts {
 /// Half a millisecond is a handshake within one machine without TLS, 30 s is beyond every default
 /// timeout. 3, 5 and 10 s are the default timeouts of connecting, TLS and the upstream's handshake:
 /// what ran into one lies in the bucket above it.
-const HANDSHAKE_BUCKETS: &[f64] =
+pub(super) const HANDSHAKE_BUCKETS: &[f64] =
     &[0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 3.0, 5.0, 10.0, 30.0];
 
 /// Chats last from a page view to a working day. 60 s is where idle timeouts of proxies in front

@@ -22,6 +22,7 @@ mod families;
 pub mod labels;
 pub mod logging;
 pub mod metrics;
+pub mod reading;
 mod route_metrics;
 mod throttle;
 mod trace;

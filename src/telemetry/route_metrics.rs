@@ -15,10 +15,11 @@ use crate::session::traffic::{Counts, Direction, MessageKind, TrafficCounts};
 #[derive(Debug)]
 pub(super) struct HandshakeMetrics {
     label: String,
-    accepted: IntCounter,
+    pub(super) accepted: IntCounter,
     pub(super) dropped: IntCounter,
-    refused: HashMap<Label, IntCounter>,
-    stages: Vec<(Stage, Histogram)>,
+    pub(super) refused: HashMap<Label, IntCounter>,
+    /// In the order of [`Stage::ALL`].
+    pub(super) stages: Vec<(Stage, Histogram)>,
     closes: IntCounterVec,
     endings: IntCounterVec,
 }
@@ -123,6 +124,12 @@ impl RouteMetrics {
         }
     }
 
+    /// What has passed so far, of all sessions.
+    pub(super) fn traffic(&self) -> TrafficCounts {
+        let [to_upstream, to_client] = &self.directions;
+        TrafficCounts { to_upstream: to_upstream.counts(), to_client: to_client.counts() }
+    }
+
     /// A session is over.
     pub(super) fn session_ended(&self, record: &SessionRecord) {
         if let Some(relay) = record.steps.relay {
@@ -139,6 +146,13 @@ impl DirectionMetrics {
         Self {
             messages: MessageKind::ALL.map(messages),
             bytes: families.message_bytes.with_label_values(&[route, direction.as_str()]),
+        }
+    }
+
+    fn counts(&self) -> Counts {
+        Counts {
+            messages: std::array::from_fn(|kind| self.messages[kind].get()),
+            bytes: self.bytes.get(),
         }
     }
 

@@ -198,6 +198,17 @@ impl Metrics {
         Scrape { content_type: "text/plain; version=0.0.4; charset=utf-8", body }
     }
 
+    /// Shows every route there has been.
+    pub(super) fn each_route(&self, mut show: impl FnMut(&RouteMetrics)) {
+        self.shared.routes().values().for_each(|route| show(route));
+    }
+
+    /// The same for their handshakes, and for those that found no route.
+    pub(super) fn each_handshakes(&self, mut show: impl FnMut(&HandshakeMetrics)) {
+        show(&self.shared.no_route);
+        self.each_route(|route| show(&route.handshakes));
+    }
+
     /// Metrics of a route's handshakes; without route (or an unknown one) those of `none`.
     pub(super) fn handshakes(&self, route: Option<usize>) -> &HandshakeMetrics {
         self.route(route).map_or(&self.shared.no_route, |metrics| &metrics.handshakes)
