@@ -26,6 +26,7 @@ pub mod serve;
 pub mod sessions;
 pub mod trace;
 pub mod views;
+pub mod web;
 
 /// Everything there is.
 pub static RESOURCES: &[&Resource] = &[

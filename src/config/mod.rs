@@ -34,7 +34,9 @@ pub use limits::{
 };
 pub use listener::{Admin, AdminBind, Bind, Certificate, Listener, ListenerTls, TlsVersion};
 pub use locations::Locations;
-pub use process::{CloseCodes, Drain, Keepalive, Log, LogFormat, LogLevel, Timeouts};
+pub use process::{
+    CloseCodes, DEFAULT_DRAIN_CODE, Drain, Keepalive, Log, LogFormat, LogLevel, Timeouts,
+};
 pub use route::{Authorize, Forward, ForwardHost, ForwardToken, ParameterType, RefuseMode, Route};
 pub use upstream::{BalancePolicy, Endpoint, Health, Target, Upstream};
 pub use verifier::{Key, TokenSource, Verifier};

@@ -99,6 +99,9 @@ impl CloseCodes {
     }
 }
 
+/// What `drain.code` is if nobody sets it: service restart.
+pub const DEFAULT_DRAIN_CODE: u16 = 1012;
+
 impl Timeouts {
     /// Reads `[timeouts]`.
     pub(super) fn read(table: &mut Table<'_, '_>) -> Self {
@@ -131,7 +134,10 @@ impl Drain {
             announce: table.duration("announce", Duration::ZERO),
             window: table.duration("window", seconds(30)),
             grace: table.duration("grace", seconds(10)),
-            code: table.take("code").and_then(|node| close_code(&node)).unwrap_or(1012),
+            code: table
+                .take("code")
+                .and_then(|node| close_code(&node))
+                .unwrap_or(DEFAULT_DRAIN_CODE),
         }
     }
 }

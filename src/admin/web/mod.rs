@@ -1,0 +1,3 @@
+//! The pages for browsers.
+
+pub mod meanings;
