@@ -87,7 +87,8 @@ fn descriptors(config: &Config) -> Option<Problem> {
     })
 }
 
-fn open_file_limit() -> Option<u64> {
+/// How many files the process may have open.
+pub(crate) fn open_file_limit() -> Option<u64> {
     let limits = std::fs::read_to_string("/proc/self/limits").ok()?;
     let line = limits.lines().find_map(|line| line.strip_prefix("Max open files"))?;
     line.split_whitespace().next()?.parse().ok()

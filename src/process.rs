@@ -8,9 +8,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Instant;
 
+use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::admin::overview::Dashboard;
 use crate::admission::limits::{AddressTable, ConnectionPools};
 use crate::admission::users::UserTable;
 use crate::config::ProcessLimits;
@@ -30,6 +32,8 @@ pub struct Process {
     pub users: Arc<UserTable>,
     /// The state of endpoints.
     pub endpoints: EndpointTable,
+    /// What the admin listener's page remembers.
+    pub(crate) dashboard: Dashboard,
     /// Every task that must end before the process does.
     pub(crate) tasks: TaskTracker,
     /// Open sockets, and connections whose request is not decided on: a drain lets them finish.
@@ -50,6 +54,7 @@ impl Process {
             addresses: Arc::default(),
             users: Arc::default(),
             endpoints: EndpointTable::default(),
+            dashboard: Dashboard::new(Instant::now(), Timestamp::now()),
             tasks: TaskTracker::new(),
             handshakes: TaskTracker::new(),
             abort: CancellationToken::new(),

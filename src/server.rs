@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::admin::overview;
 use crate::admin::serve::AdminListener;
 use crate::config::{Config, Problem};
 use crate::drain;
@@ -90,6 +91,8 @@ impl Server {
         if let Some(admin) = admin {
             gateway.telemetry().listener_opened("admin", &admin);
             background.spawn(stop.clone().run_until_cancelled_owned(admin.run(current.clone())));
+            let remembered = overview::remember(current.clone());
+            background.spawn(stop.clone().run_until_cancelled_owned(remembered));
         }
         let process = Arc::clone(gateway.process());
         manager.ready(&systemd::serving(&process)).await;

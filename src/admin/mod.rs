@@ -19,6 +19,7 @@ use self::resource::Resource;
 pub mod guards;
 pub mod health;
 pub mod history;
+pub mod overview;
 pub mod pages;
 pub mod reply;
 pub mod resource;
@@ -40,6 +41,9 @@ pub static RESOURCES: &[&Resource] = &[
     &sessions::OF_USER,
     &trace::ALL,
     &trace::ONE,
+    &web::DASHBOARD,
+    &web::DOCTOR,
+    &overview::OVERVIEW,
 ];
 
 /// A reason for not being ready. A single failed upstream is none: other routes still work.
@@ -79,4 +83,4 @@ pub fn answer(guards: &Guards, gateway: &Arc<Gateway>, request: &Parts) -> Respo
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -10,6 +10,7 @@ use super::Unready;
 use super::reply::{Failure, plain, with};
 use super::resource::{Access, Action, Call, Resource, Takes, Verb};
 use crate::gateway::Gateway;
+use crate::telemetry::metrics::Metrics;
 
 /// The scrape.
 pub static METRICS: Resource =
@@ -28,13 +29,16 @@ const fn get(handler: super::resource::Handler) -> Action {
 }
 
 fn metrics(gateway: &Arc<Gateway>, _: &Call) -> Result<Response<Bytes>, Failure> {
-    let scrape = gateway.telemetry().metrics.render(|metrics| {
-        let sessions = gateway.registry().snapshot();
-        let unreported = sessions.iter().map(|s| (&*s.route, s.traffic.take_unreported()));
-        metrics.add_traffic_by_label(unreported);
-        metrics.set_pending_bytes(gateway.registry().pending());
-    });
+    let scrape = gateway.telemetry().metrics.render(|metrics| report_traffic(gateway, metrics));
     Ok(with(plain(StatusCode::OK, scrape.body), CONTENT_TYPE, scrape.content_type))
+}
+
+/// Adds to the metrics what open sessions have not reported yet.
+pub(super) fn report_traffic(gateway: &Gateway, metrics: &Metrics) {
+    let sessions = gateway.registry().snapshot();
+    let unreported = sessions.iter().map(|s| (&*s.route, s.traffic.take_unreported()));
+    metrics.add_traffic_by_label(unreported);
+    metrics.set_pending_bytes(gateway.registry().pending());
 }
 
 fn health(_: &Arc<Gateway>, _: &Call) -> Result<Response<Bytes>, Failure> {

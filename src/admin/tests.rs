@@ -14,7 +14,7 @@ use crate::process::Process;
 use crate::telemetry::{Telemetry, testing};
 
 /// A gateway without sockets.
-pub(super) fn gateway() -> Arc<Gateway> {
+pub(crate) fn gateway() -> Arc<Gateway> {
     let config = testing::config();
     let process = Process::new(&config.limits);
     let telemetry = Telemetry::new(&config);

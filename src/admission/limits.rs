@@ -64,6 +64,11 @@ impl ConnectionPools {
         self.refusing.take((limits.connections / 20).max(1))
     }
 
+    /// Connections that may become sessions, or are.
+    pub fn taken(&self) -> usize {
+        self.regular.taken()
+    }
+
     /// A socket kept for a moment to tell a refusal by Close: a tenth of the connections.
     pub fn take_refusing_close(&self, limits: &ProcessLimits) -> Option<Place> {
         self.refusing_closes.take((limits.connections / 10).max(1))
@@ -122,6 +127,11 @@ impl AddressTable {
         self.entries.retain(|_, entry| {
             entry.open > 0 || entry.bucket.as_mut().is_some_and(|bucket| !bucket.is_full(now))
         });
+    }
+
+    /// How many connections the address with the most of them has.
+    pub fn most_open(&self) -> u32 {
+        self.entries.iter().map(|entry| entry.open).max().unwrap_or(0)
     }
 
     /// Addresses known.

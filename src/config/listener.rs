@@ -18,6 +18,8 @@ pub struct Listener {
     pub proxy_protocol: bool,
     /// Peers whose PROXY header or X-Forwarded-For is believed.
     pub trusted_proxies: Vec<IpNet>,
+    /// The connection tester is served at `/.framegate/doctor`.
+    pub doctor: bool,
     /// TLS settings; `None` is plain `ws://`.
     pub tls: Option<ListenerTls>,
 }
@@ -124,9 +126,10 @@ impl Listener {
                 "true without trusted_proxies would refuse everybody: name the balancers' addresses there",
             );
         }
+        let doctor = table.boolean("doctor", false);
         let tls = table.optional_section("tls", ListenerTls::read);
         let trusted_proxies = trusted_proxies_typed.into_iter().flatten().collect();
-        Some(Self { bind: bind?, proxy_protocol, trusted_proxies, tls })
+        Some(Self { bind: bind?, proxy_protocol, trusted_proxies, doctor, tls })
     }
 }
 

@@ -9,7 +9,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
-use http::header::CONNECTION;
+use http::header::{CONNECTION, UPGRADE};
+use http::request::Parts;
 use http::{HeaderValue, Method, Response, StatusCode};
 use http_body_util::Full;
 use tokio::io::AsyncWriteExt;
@@ -18,6 +19,7 @@ use tokio::time::{timeout, timeout_at};
 use super::establish::{GaveUp, establish};
 use super::http::HttpConnection;
 use super::{Arrival, ConnectionPlaces, Listener};
+use crate::admin::web;
 use crate::gateway::{Accepted, Caller, Gateway, Refusal};
 use crate::handshake::response;
 use crate::relay;
@@ -59,6 +61,9 @@ pub(crate) async fn serve(gateway: Arc<Gateway>, listener: Arc<Listener>, arriva
     let head = match http.next().await {
         Ok(head) if head.uri.path() == HEALTH && head.method == Method::GET => {
             return tell_health(&gateway, http).await;
+        }
+        Ok(head) if listener.config.doctor && asks_for_tester(&head) => {
+            return answer_and_close(&gateway, http, web::tester().map(Full::new)).await;
         }
         Ok(head) => head,
         Err(why) => {
@@ -102,6 +107,20 @@ async fn tell_health(gateway: &Gateway, http: HttpConnection) {
     };
     let mut response = Response::new(Full::from(text));
     *response.status_mut() = status;
+    answer_and_close(gateway, http, response).await;
+}
+
+/// Whether a browser wants the page that tries connections out.
+fn asks_for_tester(head: &Parts) -> bool {
+    head.uri.path() == TESTER && head.method == Method::GET && !head.headers.contains_key(UPGRADE)
+}
+
+/// Gives an answer that says that it is the connection's last.
+async fn answer_and_close(
+    gateway: &Gateway,
+    http: HttpConnection,
+    mut response: Response<Full<Bytes>>,
+) {
     response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     answer_and_end(gateway, http, response).await;
 }
@@ -215,5 +234,7 @@ fn without_body(response: Response<()>) -> Response<Full<Bytes>> {
 
 /// Where balancers in front ask.
 const HEALTH: &str = "/.framegate/health";
+/// Where the connection tester is, on listeners that have it.
+const TESTER: &str = "/.framegate/doctor";
 /// How long a socket is kept for a refusal by Close.
 const REFUSING_CLOSE: Duration = Duration::from_secs(1);

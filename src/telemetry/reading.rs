@@ -30,6 +30,12 @@ pub struct Reading {
     pub connections: u64,
     /// Bytes held for slow readers.
     pub pending_bytes: u64,
+    /// Configurations in use.
+    pub configurations: u64,
+    /// Whether the last reload succeeded.
+    pub last_reload_successful: bool,
+    /// When the configuration in force was loaded, in seconds since 1970.
+    pub last_reload: i64,
     /// Handshakes answered with 101 on the upstream's word.
     pub accepted: u64,
     /// Connections closed unanswered.
@@ -105,6 +111,9 @@ impl Metrics {
         let mut reading = Reading {
             connections: gauges(&self.families.connections.collect()),
             pending_bytes: unsigned(self.families.pending_bytes.get()),
+            configurations: unsigned(self.families.configurations.get()),
+            last_reload_successful: self.families.config_last_reload_successful.get() == 1,
+            last_reload: self.families.config_last_reload_success.get(),
             ..Reading::default()
         };
         self.each_handshakes(|handshakes| reading.add_handshakes(handshakes));

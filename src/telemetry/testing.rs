@@ -19,6 +19,7 @@ pub(crate) fn config() -> Config {
             bind: Bind::Address("127.0.0.1:8080".parse().unwrap()),
             proxy_protocol: false,
             trusted_proxies: vec![],
+            doctor: false,
             tls: None,
         }],
         admin: None,

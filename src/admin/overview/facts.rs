@@ -1,0 +1,128 @@
+//! What the gateway has and how it is: readiness, endpoints, limits, certificates.
+
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+use serde_json::{Map, Value, json};
+
+use super::time;
+use crate::gateway::Gateway;
+use crate::load;
+use crate::telemetry::reading::Reading;
+
+/// How many files the process has open; counting them is not free, so it is not done for every answer.
+#[derive(Debug, Default)]
+pub(super) struct OpenFiles(Mutex<Option<(Instant, Option<u64>)>>);
+
+/// Everything but counters and history.
+pub(super) fn gather(
+    gateway: &Gateway,
+    reading: &Reading,
+    open_files: &OpenFiles,
+) -> Map<String, Value> {
+    let unready: Vec<_> = gateway.unready().iter().map(ToString::to_string).collect();
+    let facts = json!({
+        "version": env!("CARGO_PKG_VERSION"),
+        "ready": unready.is_empty(),
+        "unready": unready,
+        "draining": gateway.process().is_draining(),
+        "config": {
+            "last_reload_successful": reading.last_reload_successful,
+            "last_reload": Timestamp::from_second(reading.last_reload).map_or(Value::Null, time),
+            "in_use": reading.configurations,
+        },
+        "listeners": listeners(gateway),
+        "upstreams": upstreams(gateway),
+        "limits": limits(gateway, open_files),
+        "certificates": certificates(gateway),
+    });
+    match facts {
+        Value::Object(facts) => facts,
+        _ => Map::new(),
+    }
+}
+
+fn listeners(gateway: &Gateway) -> Value {
+    let listener = |listener: &std::sync::Arc<crate::listener::Listener>| json!({ "name": &*listener.label, "tls": listener.tls.is_some() });
+    gateway.listeners().iter().map(listener).collect()
+}
+
+fn upstreams(gateway: &Gateway) -> Value {
+    let upstream = |upstream: &crate::upstream::endpoint::Upstream| {
+        let is_checked = upstream.config.health.is_some();
+        let endpoints = upstream.endpoints.iter().map(|endpoint| {
+            json!({
+                "endpoint": &*endpoint.label,
+                // Nobody looks: nothing is known.
+                "healthy": is_checked.then(|| endpoint.state.is_healthy()),
+                "sessions": endpoint.state.sessions(),
+                "last_error": endpoint.state.last_error(),
+            })
+        });
+        json!({ "name": upstream.config.name, "endpoints": endpoints.collect::<Vec<_>>() })
+    };
+    gateway.upstreams().iter().map(upstream).collect()
+}
+
+/// How much of each limit is used; a limit of `null` is none.
+fn limits(gateway: &Gateway, open_files: &OpenFiles) -> Value {
+    let (process, limits) = (gateway.process(), &gateway.config().limits);
+    let limit = |name: &str, used: Option<u64>, limit: Option<u64>| json!({ "name": name, "used": used, "limit": limit });
+    let per_address = u64::from(limits.connections_per_address);
+    json!([
+        limit(
+            "connections",
+            Some(process.connections.taken() as u64),
+            Some(limits.connections as u64)
+        ),
+        limit(
+            "connections_per_address",
+            Some(u64::from(process.addresses.most_open())),
+            (per_address > 0).then_some(per_address)
+        ),
+        limit("pending_bytes", Some(process.registry.pending()), Some(limits.pending_bytes)),
+        limit("open_files", open_files.count(Instant::now()), load::open_file_limit()),
+    ])
+}
+
+fn certificates(gateway: &Gateway) -> Value {
+    let now = Timestamp::now().as_second();
+    let served = gateway.listeners().iter().filter_map(|listener| listener.tls.as_ref());
+    let certificate = |(name, not_after): (&str, i64)| {
+        json!({
+            "name": name,
+            "not_after": Timestamp::from_second(not_after).map_or(Value::Null, time),
+            "days_left": (not_after - now).div_euclid(SECONDS_A_DAY),
+        })
+    };
+    served.flat_map(|tls| tls.certificates()).map(certificate).collect()
+}
+
+impl OpenFiles {
+    /// The number a moment ago; `None` where the system does not tell.
+    fn count(&self, now: Instant) -> Option<u64> {
+        let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((at, count)) = *last
+            && now.saturating_duration_since(at) < COUNTED_ANEW
+        {
+            return count;
+        }
+        let count = count_open_files();
+        *last = Some((now, count));
+        count
+    }
+}
+
+fn count_open_files() -> Option<u64> {
+    // Linux 6.2 and later tell it as the folder's size.
+    let told = std::fs::metadata("/proc/self/fd").ok()?.len();
+    if told > 0 {
+        return Some(told);
+    }
+    std::fs::read_dir("/proc/self/fd").ok().map(|files| files.count() as u64)
+}
+
+const SECONDS_A_DAY: i64 = 86_400;
+/// Between two counts of open files.
+const COUNTED_ANEW: Duration = Duration::from_secs(10);
