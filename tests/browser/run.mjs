@@ -4,13 +4,12 @@
 //   npm ci && node run.mjs PATH_TO_FRAMEGATE [NAME_PART]
 //
 // Every test starts a demo and a browser profile of its own. Nothing sleeps: everything waits for a
-// condition, with a deadline. CHROMIUM names another browser than /usr/bin/chromium.
-
-import { chromium } from "playwright-core";
+// condition, with a deadline.
 
 import { hostileTests } from "./hostile.mjs";
 import { tests } from "./tests.mjs";
 import { Demo, DEADLINE, deadline } from "./demo.mjs";
+import { launch } from "./launch.mjs";
 
 const [binary, only = ""] = process.argv.slice(2);
 if (!binary) {
@@ -18,13 +17,7 @@ if (!binary) {
   process.exit(64);
 }
 
-const browser = await chromium.launch({
-  executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium",
-  args: [
-    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-    "--disable-component-update", "--disable-sync",
-  ],
-});
+const browser = await launch();
 
 /** Runs one test; the demo must end well too. Returns what went wrong. */
 async function run(test) {
