@@ -5,8 +5,10 @@ function svg(tag, properties = {}) {
   return set(document.createElementNS("http://www.w3.org/2000/svg", tag), properties);
 }
 
-/** The next of 1, 2, 5, 10, 20, 50… that is not below `value`. */
-function niceAbove(value) {
+/** The next of 1, 2, 5, 10, 20, 50… that is not below `value`; in units of `base`, where a kilo is not 1000. */
+function niceAbove(value, base = 0) {
+  if (base > 0 && value > base) return base * niceAbove(value / base, base);
+  if (base > 0 && value > 500) return base;
   const power = 10 ** Math.floor(Math.log10(Math.max(value, 1e-9)));
   return [1, 2, 5, 10].map((step) => step * power).find((step) => step >= value * 0.999_999);
 }
@@ -64,7 +66,7 @@ class Chart {
     this.#picture.setAttribute("viewBox", `0 0 ${width} ${HEIGHT}`);
     const tops = this.#rows.map((row) => this.#tops(row));
     const highest = Math.max(this.#lowest, ...tops.flat().filter((value) => value !== null));
-    const top = niceAbove(highest);
+    const top = niceAbove(highest, this.#options.base);
     const y = (value) => PAD + (1 - value / top) * (HEIGHT - PAD - FOOT);
     const parts = this.#frame(width, top, y);
     const count = this.#options.series.length;

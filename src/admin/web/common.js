@@ -26,12 +26,23 @@ function tell(node, text) {
   if (node.textContent !== text) node.textContent = text;
 }
 
+/** The same for our own sentences: what stands between backquotes is code. */
+function prose(node, text) {
+  if (node.textContent === text.replaceAll("`", "")) return;
+  node.replaceChildren(...text.split("`").map((part, at) => (at % 2 === 1 ? el("code", { text: part }) : part)));
+}
+
 const whole = new Intl.NumberFormat("en", { maximumFractionDigits: 0 });
 
 /** `1 234` as 1,234; small ones with a digit. */
 function number(value) {
   if (value === null || value === undefined) return "–";
   return Math.abs(value) < 10 && !Number.isInteger(value) ? value.toFixed(1) : whole.format(value);
+}
+
+/** Where it may be long: from a million on, 1.80 M. */
+function short(value) {
+  return value >= 1e6 ? `${value >= 1e9 ? (value / 1e9).toFixed(2) : (value / 1e6).toFixed(2)} ${value >= 1e9 ? "G" : "M"}` : number(value);
 }
 
 function bytes(value) {
@@ -44,6 +55,7 @@ function bytes(value) {
 
 function milliseconds(value) {
   if (value === null || value === undefined) return "–";
+  if (value === 0) return "0 ms";
   if (value >= 1000) return `${(value / 1000).toFixed(value >= 10_000 ? 0 : 1)} s`;
   return `${value >= 10 ? value.toFixed(0) : value.toFixed(1)} ms`;
 }

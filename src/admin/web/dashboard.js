@@ -58,7 +58,7 @@ const charts = [
     series: [line("from clients", "c-client", perSecond("messages_from_client")), line("from upstreams", "c-upstream", perSecond("messages_from_upstream"), "5 3")],
   }),
   new Chart(byId("chart-bytes"), {
-    title: "Payload", unit: "per second", format: bytes,
+    title: "Payload", unit: "per second", format: bytes, base: 1024,
     series: [line("from clients", "c-client", perSecond("bytes_from_client")), line("from upstreams", "c-upstream", perSecond("bytes_from_upstream"), "5 3")],
   }),
   new Chart(byId("chart-endings"), {
@@ -107,7 +107,7 @@ function problemsOf(overview) {
     const down = endpoints.filter(({ healthy }) => healthy === false);
     for (const { endpoint, last_error: error } of down) {
       const rest = endpoints.length - down.length;
-      (rest === 0 ? bad : warn)(`Upstream ${name}: ${endpoint} is down${error ? ` (${error})` : ""}.`,
+      (rest === 0 ? bad : warn)(`Upstream ${name}: ${endpoint} is down${error ? `: ${error}` : ""}.`,
         rest === 0 ? "No endpoint of this upstream is left: its clients are refused. Look at the backend." : `${rest} of ${endpoints.length} still work and get all sessions.`);
     }
   }
@@ -196,7 +196,8 @@ function noneOr(body, items, columns, none, show) {
 
 function counted(row, from, counts) {
   counts.forEach((count, at) => {
-    tell(row.children[from + at], number(count));
+    tell(row.children[from + at], short(count));
+    set(row.children[from + at], { title: count >= 1e6 ? number(count) : null, data: { value: count } });
     row.children[from + at].classList.toggle("zero", count === 0);
   });
 }
@@ -220,12 +221,12 @@ function showHandshakes({ totals, windows }) {
 function showEndings({ totals, windows, who }) {
   const rows = ranked(totals.ended, windows.map((window) => window.ended));
   const byWhom = ["client", "upstream", "gateway", "admin"].map((by) => ({
-    label: "all", by, counts: [0, 1, 2].map((at) => rows.filter(({ label }) => who[label] === by).reduce((total, { counts }) => total + counts[at], 0)),
+    label: "in all", by, counts: [0, 1, 2].map((at) => rows.filter(({ label }) => who[label] === by).reduce((total, { counts }) => total + counts[at], 0)),
   }));
   const all = [...rows.map((row) => ({ ...row, by: who[row.label] })), ...byWhom.filter(({ counts }) => counts[2] > 0)];
   const make = () => el("tr", {}, head(), el("td", {}, el("span", { class: "who" })), ...numbers(3));
   noneOr(byId("endings"), all, 5, "No session has ended yet.", () => keyed(byId("endings"), all, ({ label, by }) => `${label} ${by}`, make, (row, { label, by, counts }) => {
-    row.classList.toggle("head-row", label === "all");
+    row.classList.toggle("head-row", label === "in all");
     tell(row.firstChild, label);
     set(row.children[1].firstChild, { text: by, data: { who: by } });
     counted(row, 2, counts);
@@ -261,8 +262,9 @@ function showLimits({ limits }) {
     meter.value = limit && used !== null ? used / limit : 0;
     meter.setAttribute("aria-label", title);
     meter.hidden = !limit;
-    tell(share, `${format(used)}${limit && used !== null ? ` (${percent(used / limit)})` : ""}`);
-    tell(row.children[2], limit ? format(limit) : "no limit");
+    tell(share, limit && used !== null ? percent(used / limit) : "");
+    tell(row.children[2], `${format(used)} of ${limit ? format(limit) : "any number"}`);
+    set(row, { data: { used: used ?? "", limit: limit ?? "" } });
   });
 }
 
@@ -313,6 +315,7 @@ async function refresh() {
     show(await ask(`/api/overview?since=${state.next}`));
     [state.failedAt, state.answeredAt] = [null, Date.now()];
     document.querySelector("main").dataset.stale = "false";
+    tellAge();
   } catch (error) {
     if (error.status === 401) return;
     state.failedAt ??= Date.now();

@@ -121,8 +121,8 @@ function status(of, text) {
 function result(of, head, meaning = "", cure = "", next = "") {
   byId("result").dataset.state = of;
   tell(byId("result-head"), head);
-  tell(byId("result-meaning"), meaning);
-  tell(byId("result-cure"), cure);
+  prose(byId("result-meaning"), meaning);
+  prose(byId("result-cure"), cure);
   tell(byId("result-next"), next);
 }
 
@@ -199,7 +199,7 @@ function meaningOf(code, reason) {
 function closed({ code, reason, wasClean }) {
   const now = performance.now();
   const { opened: at } = tester;
-  const after = at === null ? `never open, after ${milliseconds(now - tester.began)}` : `open for ${duration((now - at) / 1000)}`;
+  const after = at === null ? `never open, after ${milliseconds(now - tester.began)}` : `open for ${now - at < 1000 ? milliseconds(now - at) : duration((now - at) / 1000)}`;
   const found = meaningOf(code, reason);
   const told = `${code}${reason ? ` ${reason}` : found.name ? ` (${found.name})` : ""}`;
   const isDone = code === 1000 || (code === 1005 && wasClean);

@@ -115,11 +115,11 @@ class Sessions {
   /** Asks whether a session is to be ended. */
   askToKick(session) {
     this.#doomed = session;
-    const user = session.user ?? "nobody known";
+    const user = session.user === null ? "Somebody" : `“${session.user}”`;
     tell(byId("kick-whom"), `${user}, from ${session.client}, on ${session.route}, for ${duration(session.age_s)}.`);
     byId("kick-all-label").hidden = session.user === null;
     byId("kick-all").checked = false;
-    tell(byId("kick-all-text"), `All sessions of ${session.user}`);
+    tell(byId("kick-all-text"), `All sessions of “${session.user}”`);
     for (const id of ["kick-code", "kick-reason"]) byId(id).value = "";
     tell(byId("kick-problem"), "");
     byId("kick-dialog").showModal();
@@ -196,7 +196,7 @@ function outcome(cell, { label, state, by }) {
 
 const both = (pair, format) => (pair ? `${format(pair.from_client)} / ${format(pair.from_upstream)}` : "–");
 const WHO = { name: "User and route", head: true, fill: person };
-const FROM = { name: "Client", kind: "peer wide", text: ({ client }) => client };
+const FROM = { name: "Client", kind: "line wide", text: ({ client }) => client };
 const ACTS = { name: "Actions", hidden: true, fill: acts };
 const OPEN = [
   WHO, FROM,
@@ -204,7 +204,7 @@ const OPEN = [
   { name: "Silent for", kind: "number wide", text: ({ idle_s: idle }) => duration(idle) },
   { name: "Messages from client / upstream", kind: "number wide", text: ({ messages }) => both(messages, number) },
   { name: "Bytes from client / upstream", kind: "number wide", text: ({ bytes: of }) => both(of, bytes) },
-  { name: "Endpoint", kind: "peer wide", text: ({ endpoint }) => endpoint ?? "–" },
+  { name: "Endpoint", kind: "line wide", text: ({ endpoint }) => endpoint ?? "–" },
   ACTS,
 ];
 const ENDED = [
