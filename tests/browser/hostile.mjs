@@ -15,6 +15,9 @@ import { createInterface } from "node:readline";
 
 import { DEADLINE, deadline } from "./demo.mjs";
 
+/** What must never become an element or run, whoever writes it where. */
+export const MARKUP = "<img src=x onerror=\"document.title='owned'\"><script>document.title='owned'</script>";
+
 const GUID = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
 
 /** A frame, legal or not. */
@@ -100,6 +103,7 @@ export const SESSIONS = [
   legal(1012, "restart"),
   legal(3000, ""),
   legal(4999, "own"),
+  legal(4000, MARKUP),
   deed("an empty Close", 1005, "", frame(0x88)),
   lost("FIN without a Close", bytes(), "end"),
   lost("RST", bytes(), "reset"),
@@ -111,7 +115,7 @@ export const SESSIONS = [
 ];
 
 /** A backend whose request's path says which row it plays. */
-class Backend {
+export class Backend {
   #sockets = new Set();
 
   static async start() {
@@ -171,16 +175,19 @@ class Backend {
 }
 
 /** `framegate run` before that backend. */
-class Gateway {
-  static async start(binary, backend) {
+export class Gateway {
+  /** `extra`: further lines of [[listener]] and of [admin]. */
+  static async start(binary, backend, extra = {}) {
     const gateway = new Gateway();
     gateway.folder = await mkdtemp(join(tmpdir(), "framegate-"));
     const file = join(gateway.folder, "framegate.toml");
     await writeFile(file, `
       [[listener]]
       bind = "127.0.0.1:0"
+      ${extra.listener ?? ""}
       [admin]
       bind = "127.0.0.1:0"
+      ${extra.admin ?? ""}
       [upstreams.chat]
       endpoints = ["http://127.0.0.1:${backend.port}"]
       health = { interval = "0" }
@@ -202,15 +209,16 @@ class Gateway {
     `);
     gateway.child = spawn(binary, ["run", "--config", file], { stdio: ["ignore", "pipe", "inherit"] });
     gateway.ended = new Promise((resolve) => { gateway.child.once("exit", resolve); });
-    const address = new Promise((resolve, reject) => {
+    const listening = new Promise((resolve, reject) => {
       gateway.child.once("error", reject);
       gateway.ended.then((code) => reject(new Error(`framegate ended with ${code} before it listened`)));
       createInterface({ input: gateway.child.stdout }).on("line", (line) => {
         const said = JSON.parse(line);
-        if (said.message === "listening" && said.listener !== "admin") resolve(said.address);
+        if (said.message === "listening") gateway[said.listener === "admin" ? "admin" : "address"] = said.address;
+        if (gateway.admin && gateway.address) resolve();
       });
     });
-    gateway.address = await deadline(address, DEADLINE, "framegate does not listen");
+    await deadline(listening, DEADLINE, "framegate does not listen");
     return gateway;
   }
 
@@ -226,7 +234,7 @@ class Gateway {
 }
 
 /** A page of some origin, without anything in it. */
-async function emptyPage(context) {
+export async function emptyPage(context) {
   const server = createPage((_, response) => response.end("<!doctype html><title>empty</title>"));
   await new Promise((resolve) => { server.listen(0, "127.0.0.1", resolve); });
   const page = await context.newPage();

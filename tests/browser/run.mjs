@@ -1,12 +1,14 @@
-// Drives the page of `framegate demo` in Debian's Chromium, through the gateway, as a person would; and
-// looks at hostile backends from there.
+// Drives the page of `framegate demo` in Debian's Chromium, through the gateway, as a person would; looks at hostile
+// backends from there; and uses the gateway's own two pages, the dashboard and the connection tester.
 //
 //   npm ci && node run.mjs PATH_TO_FRAMEGATE [NAME_PART]
 //
 // Every test starts a demo and a browser profile of its own. Nothing sleeps: everything waits for a
 // condition, with a deadline.
 
+import { dashboardTests } from "./dashboard.mjs";
 import { hostileTests } from "./hostile.mjs";
+import { testerTests } from "./tester.mjs";
 import { tests } from "./tests.mjs";
 import { Demo, DEADLINE, deadline } from "./demo.mjs";
 import { launch } from "./launch.mjs";
@@ -42,7 +44,7 @@ async function run(test) {
 
 let passed = 0;
 let failed = 0;
-for (const test of [...tests, ...hostileTests].filter(({ name }) => name.includes(only))) {
+for (const test of [...tests, ...hostileTests, ...dashboardTests, ...testerTests].filter(({ name }) => name.includes(only))) {
   try {
     await run(test);
     passed += 1;

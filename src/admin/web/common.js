@@ -32,6 +32,12 @@ function prose(node, text) {
   node.replaceChildren(...text.split("`").map((part, at) => (at % 2 === 1 ? el("code", { text: part }) : part)));
 }
 
+/** The same for labels: a narrow column breaks them at their underscores. */
+function tellLabel(node, label) {
+  if (node.textContent === label) return;
+  node.replaceChildren(...label.split("_").flatMap((part, at) => (at > 0 ? ["_", el("wbr"), part] : [part])));
+}
+
 const whole = new Intl.NumberFormat("en", { maximumFractionDigits: 0 });
 
 /** `1 234` as 1,234; small ones with a digit. */

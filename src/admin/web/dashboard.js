@@ -186,7 +186,7 @@ function showTiles({ totals, windows: [recent] }) {
 
 const cell = (kind) => el("td", { class: kind ?? null });
 const numbers = (count) => Array.from({ length: count }, () => cell("number"));
-const head = () => el("th", { scope: "row", class: "peer" });
+const head = () => el("th", { scope: "row" });
 
 /** Says that there is nothing, in place of rows. */
 function noneOr(body, items, columns, none, show) {
@@ -213,7 +213,7 @@ function showHandshakes({ totals, windows }) {
   const some = (row) => (row.counts[2] > 0 ? [row] : []);
   const rows = [of("accepted"), ...ranked(totals.refused, windows.map((window) => window.refused)), ...some(of("dropped")), ...some({ ...of("unanswered"), label: "left unanswered" })];
   keyed(byId("handshakes"), rows, ({ label }) => label, () => el("tr", {}, head(), ...numbers(3)), (row, { label, counts }) => {
-    tell(row.firstChild, label);
+    tellLabel(row.firstChild, label);
     counted(row, 1, counts);
   });
 }
@@ -227,7 +227,7 @@ function showEndings({ totals, windows, who }) {
   const make = () => el("tr", {}, head(), el("td", {}, el("span", { class: "who" })), ...numbers(3));
   noneOr(byId("endings"), all, 5, "No session has ended yet.", () => keyed(byId("endings"), all, ({ label, by }) => `${label} ${by}`, make, (row, { label, by, counts }) => {
     row.classList.toggle("head-row", label === "in all");
-    tell(row.firstChild, label);
+    tellLabel(row.firstChild, label);
     set(row.children[1].firstChild, { text: by, data: { who: by } });
     counted(row, 2, counts);
   }));

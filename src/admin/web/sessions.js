@@ -110,6 +110,7 @@ class Sessions {
       el("dt", { text: name.replaceAll("_", " ") }), el("dd", { text: words(value) }),
     ]));
     byId("details-dialog").showModal();
+    byId("details-title").focus();
   }
 
   /** Asks whether a session is to be ended. */
