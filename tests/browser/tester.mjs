@@ -70,7 +70,7 @@ export const testerTests = [
       await tester.connect({ url: roomOf(demo), token: demo.facts.tokens.alice });
       await tester.page.locator('#result[data-state="ok"]').waitFor();
       assert.match(await tester.text("result-meaning"), /subprotocol “framegate”/);
-      await tester.page.fill("#text", JSON.stringify({ type: "say", text: MARKUP }));
+      await tester.page.fill("#text", JSON.stringify({ type: "message", text: MARKUP }));
       await tester.page.press("#text", "Enter");
       await tester.until(() => [...document.querySelectorAll("#log tr")].some((row) => row.children[1].textContent === "received" && row.children[2].textContent.includes("onerror")));
       assert.equal(await tester.page.locator("#log :is(img, script)").count(), 0);

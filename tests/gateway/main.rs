@@ -23,6 +23,7 @@ mod hostile_frames;
 mod lifecycle;
 mod limits;
 mod listeners;
+mod pages;
 mod places;
 mod proxies;
 mod refusals;

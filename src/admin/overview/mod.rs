@@ -63,7 +63,7 @@ impl Dashboard {
 
 /// Notes the numbers of the gateway in force, again and again.
 pub(crate) async fn remember(current: Current) {
-    let mut steps = tokio::time::interval(STEP);
+    let mut steps = tokio::time::interval_at(tokio::time::Instant::now() + STEP, STEP);
     // What was missed is in the next reading.
     steps.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {

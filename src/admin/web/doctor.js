@@ -138,6 +138,8 @@ function connect() {
   tell(byId("form-problem"), "");
   let socket;
   try {
+    // Newer browsers would take anything else for a path of this page's own host.
+    if (parsed(url) === null) throw new SyntaxError("not absolute");
     socket = new WebSocket(url, offered);
   } catch (error) {
     const why = mixedContent(parsed(url)) ?? (error.name === "SecurityError" ? "The browser does not allow this page to connect there." : explainSyntax(url, offered));
