@@ -107,7 +107,7 @@ class Sessions {
     const skipped = ["id", "sentence", "steps"];
     const facts = Object.entries(known).filter(([name, value]) => value !== null && !skipped.includes(name));
     byId("details").replaceChildren(...facts.flatMap(([name, value]) => [
-      el("dt", { text: name.replaceAll("_", " ") }), el("dd", { text: words(value) }),
+      el("dt", { text: name.replace(/_s$/, "").replaceAll("_", " ") }), el("dd", { text: name.endsWith("_s") ? duration(value) : words(value) }),
     ]));
     byId("details-dialog").showModal();
     byId("details-title").focus();

@@ -41,7 +41,7 @@ certificates = [{{ chain = "{CERTIFICATE}", key = "{CERTIFICATE_KEY}" }}]
 [[listener]]                           # ws://, for trying things on this machine only
 bind = "{plain}"
 
-[admin]                                # /metrics, /healthz, /readyz
+[admin]                                # dashboard, tester, /metrics, /healthz, /readyz
 bind = "{admin}"
 
 [verifiers.demo]                       # who may connect: a token signed with {SIGNING_KEY}
@@ -133,6 +133,8 @@ Open these two in a browser and talk:
 Addresses
   plain      ws://{plain}/chat/lobby/ws
   TLS        wss://{tls}/chat/lobby/ws
+  dashboard  http://{admin}/
+  tester     http://{admin}/doctor   (which codes a browser sees, and what they mean)
   metrics    http://{admin}/metrics
   files      {dir}
              ({CONFIG} is the gateway's whole configuration; {AUTHORITY} is who signed its certificate)
