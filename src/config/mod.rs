@@ -39,7 +39,7 @@ pub use process::{
 };
 pub use route::{Authorize, Forward, ForwardHost, ForwardToken, ParameterType, RefuseMode, Route};
 pub use upstream::{BalancePolicy, Endpoint, Health, Target, Upstream};
-pub use verifier::{Key, TokenSource, Verifier};
+pub use verifier::{Key, SourceError, TokenSource, Verifier};
 
 /// Everything the gateway was told, immutable.
 #[derive(Debug, Clone)]

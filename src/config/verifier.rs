@@ -59,7 +59,7 @@ pub enum TokenSource {
 
 /// Why a text is no token source.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub(super) enum SourceError {
+pub enum SourceError {
     /// `cookie`, `query`
     #[error("must name the {kind}; did you mean \"{kind}:NAME\"?", kind = .0)]
     NoName(&'static str),
@@ -72,6 +72,14 @@ pub(super) enum SourceError {
         did_you_mean(*.0)
     )]
     Unknown(Option<&'static str>),
+}
+
+impl std::str::FromStr for TokenSource {
+    type Err = SourceError;
+
+    fn from_str(text: &str) -> Result<Self, SourceError> {
+        source(text)
+    }
 }
 
 impl Verifier {

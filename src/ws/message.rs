@@ -1,10 +1,10 @@
-//! The frames the gateway writes itself: Close, Ping, Pong. Pure.
+//! The frames the gateway writes itself: Close and Ping; and doctor's, which is a client. Pure.
 //!
 //! Formatting is tungstenite's. Towards the upstream the gateway is a client and masks with a fresh
 //! random key, which the caller brings (RFC 6455 section 5.3).
 
 use tungstenite::protocol::frame::FrameHeader;
-use tungstenite::protocol::frame::coding::{Control, OpCode};
+use tungstenite::protocol::frame::coding::{Control, Data, OpCode};
 
 use super::close::MAX_REASON;
 
@@ -25,26 +25,31 @@ pub fn close(code: Option<u16>, reason: &str, masking: Masking) -> Vec<u8> {
         let end = reason.floor_char_boundary(MAX_REASON);
         payload.extend_from_slice(reason.get(..end).unwrap_or_default().as_bytes());
     }
-    control(Control::Close, payload, masking)
+    frame(OpCode::Control(Control::Close), payload, masking)
 }
 
 /// A Ping frame with this payload (at most 125 bytes).
 pub fn ping(payload: &[u8], masking: Masking) -> Vec<u8> {
-    control(Control::Ping, payload.to_vec(), masking)
+    frame(OpCode::Control(Control::Ping), payload.to_vec(), masking)
 }
 
-fn control(opcode: Control, mut payload: Vec<u8>, masking: Masking) -> Vec<u8> {
+/// The Pong that answers a Ping with this payload (at most 125 bytes).
+pub fn pong(payload: &[u8], masking: Masking) -> Vec<u8> {
+    frame(OpCode::Control(Control::Pong), payload.to_vec(), masking)
+}
+
+/// A text message in one frame.
+pub fn text(text: &str, masking: Masking) -> Vec<u8> {
+    frame(OpCode::Data(Data::Text), text.as_bytes().to_vec(), masking)
+}
+
+fn frame(opcode: OpCode, mut payload: Vec<u8>, masking: Masking) -> Vec<u8> {
     let mask = match masking {
         Masking::None => None,
         Masking::Key(key) => Some(key),
     };
-    let header = FrameHeader {
-        is_final: true,
-        opcode: OpCode::Control(opcode),
-        mask,
-        ..FrameHeader::default()
-    };
-    let mut frame = Vec::with_capacity(6 + payload.len());
+    let header = FrameHeader { is_final: true, opcode, mask, ..FrameHeader::default() };
+    let mut frame = Vec::with_capacity(14 + payload.len());
     header.format(payload.len() as u64, &mut frame).expect("writing into a Vec cannot fail");
     if let Some(key) = mask {
         unmask(&mut payload, key, 0);

@@ -45,6 +45,33 @@ pub fn verify(
     Ok(Identity { user, issuer, claims, expires_at })
 }
 
+/// What a token says of itself. Nothing of it is verified: it is for showing, never for deciding.
+pub(crate) struct Unverified {
+    /// `None`: one the gateway does not know.
+    pub(crate) algorithm: Option<Algorithm>,
+    pub(crate) kid: Option<String>,
+    /// Lower case, without `application/`.
+    pub(crate) typ: Option<String>,
+    pub(crate) claims: Map<String, Value>,
+}
+
+impl Unverified {
+    /// Takes a token apart.
+    ///
+    /// # Errors
+    ///
+    /// When its form is wrong.
+    pub(crate) fn read(token: &str) -> Result<Self, TokenFault> {
+        let Parts { header: Header { algorithm, kid, typ }, claims, .. } = Parts::parse(token)?;
+        Ok(Self { algorithm, kid, typ, claims })
+    }
+
+    /// A claim that is a time, in seconds since 1970; `None` also when it is no number.
+    pub(crate) fn time(&self, claim: &str) -> Option<u64> {
+        seconds(&self.claims, claim, "").ok().flatten()
+    }
+}
+
 /// A token taken apart, its form checked and nothing else.
 struct Parts<'a> {
     header: Header,

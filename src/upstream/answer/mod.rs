@@ -34,6 +34,36 @@ pub enum AnswerError {
     Protocol(&'static str),
 }
 
+/// What a 101 breaks of RFC 6455 section 4.1: a browser would fail the connection for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(missing_docs, reason = "the sentences say it")]
+pub enum SwitchingFault {
+    Upgrade,
+    Connection,
+    AcceptMissing,
+    AcceptTwice,
+    AcceptWrong,
+    Extension,
+    SubprotocolTwice,
+    SubprotocolUnoffered,
+}
+
+impl SwitchingFault {
+    /// The rule, as a sentence of which the answer is the subject.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Upgrade => "its 101 has not exactly one Upgrade: websocket",
+            Self::Connection => "its 101 lacks Connection: Upgrade",
+            Self::AcceptMissing => "its 101 lacks Sec-WebSocket-Accept",
+            Self::AcceptTwice => "its 101 has two Sec-WebSocket-Accept headers",
+            Self::AcceptWrong => "its 101 has a wrong Sec-WebSocket-Accept",
+            Self::Extension => "its 101 has an extension that was not offered",
+            Self::SubprotocolTwice => "its 101 selects more than one subprotocol",
+            Self::SubprotocolUnoffered => "its 101 selects a subprotocol that was not offered",
+        }
+    }
+}
+
 /// Bytes of an answer's head at most, interim answers included.
 pub const MAX_HEAD: usize = 16 * 1024;
 
@@ -114,45 +144,65 @@ fn check(
     key: &str,
     offered: &[&str],
 ) -> Result<Option<String>, AnswerError> {
-    let values = |name: &'static str| {
-        let lines = headers.iter().filter(move |line| line.name.eq_ignore_ascii_case(name));
-        lines.map(|line| line.value.trim_ascii())
-    };
-    let protocol = |rule| Err(AnswerError::Protocol(rule));
-    let is_only = |name, wanted: &[u8]| {
-        let mut lines = values(name);
-        lines.next().is_some_and(|value| value.eq_ignore_ascii_case(wanted))
-            && lines.next().is_none()
-    };
-    if !is_only("upgrade", b"websocket") {
-        return protocol("its 101 has not exactly one Upgrade: websocket");
+    let protocol = |fault: SwitchingFault| AnswerError::Protocol(fault.as_str());
+    check_upgrade(headers, key).map_err(protocol)?;
+    if values(headers, "sec-websocket-extensions").any(|value| !value.is_empty()) {
+        return Err(protocol(SwitchingFault::Extension));
     }
-    let mut options = values("connection").flat_map(|value| value.split(|byte| *byte == b','));
+    selected(headers, offered).map_err(protocol)
+}
+
+/// That a 101 is meant for the request with this key.
+///
+/// # Errors
+///
+/// The first rule that does not hold.
+pub fn check_upgrade(headers: &[Header<'_>], key: &str) -> Result<(), SwitchingFault> {
+    let mut upgrades = values(headers, "upgrade");
+    let is_websocket = |value: &[u8]| value.eq_ignore_ascii_case(b"websocket");
+    if !upgrades.next().is_some_and(is_websocket) || upgrades.next().is_some() {
+        return Err(SwitchingFault::Upgrade);
+    }
+    let mut options =
+        values(headers, "connection").flat_map(|value| value.split(|byte| *byte == b','));
     if !options.any(|option| option.trim_ascii().eq_ignore_ascii_case(b"upgrade")) {
-        return protocol("its 101 lacks Connection: Upgrade");
+        return Err(SwitchingFault::Connection);
     }
-    let mut accepts = values("sec-websocket-accept");
+    let mut accepts = values(headers, "sec-websocket-accept");
     let right = derive_accept_key(key.as_bytes());
     match (accepts.next(), accepts.next()) {
-        (None, _) => return protocol("its 101 lacks Sec-WebSocket-Accept"),
-        (Some(_), Some(_)) => return protocol("its 101 has two Sec-WebSocket-Accept headers"),
-        (Some(accept), None) if accept != right.as_bytes() => {
-            return protocol("its 101 has a wrong Sec-WebSocket-Accept");
-        }
-        (Some(_), None) => {}
+        (None, _) => Err(SwitchingFault::AcceptMissing),
+        (Some(_), Some(_)) => Err(SwitchingFault::AcceptTwice),
+        (Some(accept), None) if accept != right.as_bytes() => Err(SwitchingFault::AcceptWrong),
+        (Some(_), None) => Ok(()),
     }
-    if values("sec-websocket-extensions").any(|value| !value.is_empty()) {
-        return protocol("its 101 has an extension that was not offered");
-    }
-    let mut selected = values("sec-websocket-protocol");
+}
+
+/// The subprotocol that a 101 selects of those offered.
+///
+/// # Errors
+///
+/// When it selects two, or another one.
+pub fn selected(
+    headers: &[Header<'_>],
+    offered: &[&str],
+) -> Result<Option<String>, SwitchingFault> {
+    let mut selected = values(headers, "sec-websocket-protocol");
     match (selected.next(), selected.next()) {
         (None, _) => Ok(None),
-        (Some(_), Some(_)) => protocol("its 101 selects more than one subprotocol"),
-        (Some(name), None) => match offered.iter().find(|offer| offer.as_bytes() == name) {
-            Some(offer) => Ok(Some((*offer).to_owned())),
-            None => protocol("its 101 selects a subprotocol that was not offered"),
-        },
+        (Some(_), Some(_)) => Err(SwitchingFault::SubprotocolTwice),
+        (Some(name), None) => offered
+            .iter()
+            .find(|offer| offer.as_bytes() == name)
+            .map(|offer| Some((*offer).to_owned()))
+            .ok_or(SwitchingFault::SubprotocolUnoffered),
     }
+}
+
+/// The values of a header, line by line, without blanks around.
+fn values<'a>(headers: &'a [Header<'_>], name: &'static str) -> impl Iterator<Item = &'a [u8]> {
+    let lines = headers.iter().filter(move |line| line.name.eq_ignore_ascii_case(name));
+    lines.map(|line| line.value.trim_ascii())
 }
 
 fn first_line_error(error: httparse::Error) -> AnswerError {
