@@ -44,6 +44,7 @@ pub mod admin;
 pub mod admission;
 pub mod cli;
 pub mod config;
+pub mod doctor;
 pub mod drain;
 pub mod gateway;
 pub mod handshake;

@@ -354,8 +354,9 @@ const IMPURE: &[&str] = &[
     "env",
 ];
 
-/// Where close codes are chosen, known as labels, or set by the operator.
+/// Where close codes are chosen, known as labels, explained, or set by the operator.
 const CHOOSERS: &[&str] = &[
+    "src/doctor/diagnosis/closing.rs",
     "src/ws/settle.rs",
     "src/ws/close.rs",
     "src/admission/rejection.rs",

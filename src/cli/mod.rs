@@ -8,6 +8,7 @@ use clap::{CommandFactory, Parser, Subcommand};
 pub mod admin_client;
 pub mod check;
 pub mod demo;
+pub mod doctor;
 mod run;
 pub mod sessions;
 pub mod table;
@@ -36,6 +37,8 @@ enum Command {
     Check(check::CheckArgs),
     /// Try the whole product: gateway, chat backend and chat page, without a file or a network
     Demo(demo::DemoArgs),
+    /// Find out, step by step, why a WebSocket connection fails
+    Doctor(Box<doctor::DoctorArgs>),
     /// Show the sessions of a running gateway, or one by its id
     Sessions(sessions::SessionsArgs),
     /// End a session, or all sessions of a user
@@ -61,6 +64,7 @@ pub fn main() -> ExitCode {
         (Some(Command::Run { config }), _) | (None, Some(config)) => run::run(&config),
         (Some(Command::Check(args)), _) => check::run(&args),
         (Some(Command::Demo(args)), _) => run::demo(&args),
+        (Some(Command::Doctor(args)), _) => return doctor::run(&args),
         (Some(Command::Sessions(args)), _) => run::block_on(sessions::sessions(&args)),
         (Some(Command::Kick(args)), _) => run::block_on(sessions::kick(&args)),
         (Some(Command::Health(args)), _) => run::block_on(sessions::health(&args)),

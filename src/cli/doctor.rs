@@ -1,0 +1,210 @@
+//! `framegate doctor`: arguments, output, exit codes. What it does is in [`crate::doctor`].
+
+use std::io::{IsTerminal as _, Write as _};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use http::{HeaderName, HeaderValue};
+use serde_json::Value;
+use tokio::runtime::Builder;
+
+use super::Exit;
+use crate::config::{TokenSource, units};
+use crate::doctor::plan::{Address, Plan, Token};
+use crate::doctor::render::Style;
+use crate::doctor::report::{Report, StepName};
+use crate::doctor::{compare, render, request, tls, walk};
+
+/// `framegate doctor`'s arguments.
+#[derive(Debug, Clone, clap::Args)]
+pub struct DoctorArgs {
+    /// Where to connect: wss://HOST/PATH or ws://HOST:PORT/PATH; any WebSocket server
+    #[arg(value_name = "URL", value_parser = Address::parse)]
+    pub url: Address,
+    /// Token to show (others on this machine can see it in the process list: prefer --token-file)
+    #[arg(long, value_name = "T", value_parser = token, conflicts_with = "token_file")]
+    pub token: Option<Token>,
+    /// File that holds the token to show
+    #[arg(long, value_name = "FILE")]
+    pub token_file: Option<PathBuf>,
+    /// Where the token goes: header, subprotocol, subprotocol:NAME, query:NAME or cookie:NAME
+    #[arg(long, value_name = "WHERE", default_value = "header")]
+    pub token_in: TokenSource,
+    /// Connect as a page of this origin would, such as https://chat.example.com
+    #[arg(long, value_name = "ORIGIN", value_parser = origin)]
+    pub origin: Option<String>,
+    /// A further header; may be given more than once
+    #[arg(long = "header", value_name = "K: V", value_parser = header)]
+    pub headers: Vec<(HeaderName, HeaderValue)>,
+    /// A subprotocol to offer; may be given more than once
+    #[arg(long = "subprotocol", value_name = "NAME", value_parser = subprotocol)]
+    pub subprotocols: Vec<String>,
+    /// A text message to send, to see what comes back
+    #[arg(long, value_name = "TEXT")]
+    pub send: Option<String>,
+    /// Go on although the certificate cannot be verified
+    #[arg(long)]
+    pub insecure: bool,
+    /// PEM file of the authorities to trust instead of the system's
+    #[arg(long, value_name = "FILE")]
+    pub ca: Option<PathBuf>,
+    /// What every step may take
+    #[arg(long, value_name = "TIME", default_value = "5s", value_parser = limit)]
+    pub timeout: Duration,
+    /// Examine this URL too, with the same options, and show both side by side: gateway or backend?
+    #[arg(long, value_name = "URL2", value_parser = Address::parse)]
+    pub compare: Option<Address>,
+    /// Print one line of JSON (docs/doctor.md)
+    #[arg(long)]
+    pub json: bool,
+}
+
+pub(super) fn run(args: &DoctorArgs) -> ExitCode {
+    let (plans, roots) = match prepare(args) {
+        Ok(prepared) => prepared,
+        Err(message) => {
+            eprintln!("framegate doctor: {message}");
+            return ExitCode::from(Exit::Usage as u8);
+        }
+    };
+    let runtime = match Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("framegate doctor: {error}");
+            return ExitCode::from(Exit::Failure as u8);
+        }
+    };
+    let mut reports = Vec::new();
+    for plan in &plans {
+        let progress = |step: StepName| progress(args, step);
+        reports.push(runtime.block_on(walk::walk(plan, &roots, &progress)));
+    }
+    clear_progress(args);
+    // A name that is still being looked up must not hold the process.
+    runtime.shutdown_background();
+    show(args, &reports);
+    let failed = reports.iter().find_map(Report::failed);
+    ExitCode::from(failed.map_or(Exit::Success as u8, StepName::exit_code))
+}
+
+type Prepared = (Vec<Plan>, tokio_rustls::rustls::RootCertStore);
+
+fn prepare(args: &DoctorArgs) -> Result<Prepared, String> {
+    let given = match &args.token_file {
+        None => args.token.clone(),
+        Some(file) => {
+            let text = std::fs::read_to_string(file)
+                .map_err(|error| format!("cannot read --token-file {}: {error}", file.display()))?;
+            let fault = |fault| format!("--token-file {}: {fault}", file.display());
+            Some(token(&text).map_err(fault)?)
+        }
+    };
+    let plan = Plan {
+        target: args.url.clone(),
+        token: given,
+        token_in: args.token_in.clone(),
+        origin: args.origin.clone(),
+        headers: args.headers.clone(),
+        subprotocols: args.subprotocols.clone(),
+        send: args.send.clone(),
+        insecure: args.insecure,
+        ca: args.ca.clone(),
+        timeout: args.timeout,
+    };
+    if let Some(message) = request::contradiction(&plan) {
+        return Err(message);
+    }
+    let roots = tls::roots(&plan).map_err(|message| format!("--ca: {message}"))?;
+    let other = args.compare.clone().map(|target| Plan { target, ..plan.clone() });
+    Ok((std::iter::once(plan).chain(other).collect(), roots))
+}
+
+fn show(args: &DoctorArgs, reports: &[Report]) {
+    let text = if args.json {
+        format!("{}\n", json(reports))
+    } else {
+        let style = style();
+        match reports {
+            [first, second, ..] => compare::text(first, second, style),
+            [only] => render::text(only, style),
+            [] => String::new(),
+        }
+    };
+    // Nobody reads it: the exit code tells all the same.
+    let _ = std::io::stdout().write_all(text.as_bytes());
+}
+
+fn json(reports: &[Report]) -> Value {
+    let mut all = reports.iter().map(Report::json);
+    let mut value = all.next().unwrap_or_default();
+    if let (Some(first), Some(second), Some(map)) =
+        (reports.first(), reports.get(1), value.as_object_mut())
+    {
+        map.insert("verdict".to_owned(), compare::verdict(first, second).into());
+        map.insert("compare".to_owned(), second.json());
+    }
+    value
+}
+
+/// Colours and broken lines are for terminals (<https://no-color.org>).
+fn style() -> Style {
+    let is_terminal = std::io::stdout().is_terminal();
+    let is_set = |name: &str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
+    let is_dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
+    Style {
+        color: is_terminal && !is_set("NO_COLOR") && !is_dumb,
+        width: is_terminal.then_some(TERMINAL_WIDTH),
+    }
+}
+
+/// A line that is overwritten, for somebody who waits.
+fn progress(args: &DoctorArgs, step: StepName) {
+    if !args.json && std::io::stderr().is_terminal() {
+        eprint!("\r\u{1b}[K{}: {} …", step.as_str(), step.doing());
+    }
+}
+
+fn clear_progress(args: &DoctorArgs) {
+    if !args.json && std::io::stderr().is_terminal() {
+        eprint!("\r\u{1b}[K");
+    }
+}
+
+fn token(text: &str) -> Result<Token, String> {
+    let text = text.trim();
+    // As it stands in a header that was copied.
+    let text = text.strip_prefix("Bearer ").unwrap_or(text).trim();
+    if text.is_empty() {
+        return Err("the token is empty".to_owned());
+    }
+    let legal = text.bytes().all(|byte| byte.is_ascii_graphic());
+    legal.then(|| Token(text.to_owned())).ok_or_else(|| {
+        "a token has no blanks, line breaks or other than ASCII characters".to_owned()
+    })
+}
+
+fn origin(text: &str) -> Result<String, String> {
+    let legal = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic());
+    legal.then(|| text.to_owned()).ok_or_else(|| "write https://chat.example.com".to_owned())
+}
+
+fn header(text: &str) -> Result<(HeaderName, HeaderValue), String> {
+    let (name, value) = text.split_once(':').ok_or("a header is written 'Name: value'")?;
+    let name = name.trim().parse().map_err(|_| format!("{:?} is no header name", name.trim()))?;
+    let value = value.trim().parse().map_err(|_| "the value has characters no header may have")?;
+    Ok((name, value))
+}
+
+fn subprotocol(text: &str) -> Result<String, String> {
+    let legal = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
+    let is_name = !text.is_empty() && text.bytes().all(legal);
+    is_name.then(|| text.to_owned()).ok_or_else(|| "no name of a subprotocol".to_owned())
+}
+
+fn limit(text: &str) -> Result<Duration, String> {
+    let limit = units::duration(text).map_err(|error| error.to_string())?;
+    if limit.is_zero() { Err("must be longer than nothing".to_owned()) } else { Ok(limit) }
+}
+
+const TERMINAL_WIDTH: usize = 100;

@@ -1,0 +1,253 @@
+//! Frames both ways over a connection that has answered 101. I/O.
+//!
+//! What comes is judged by the same inspector that judges a backend's frames in the gateway.
+
+use std::io;
+use std::time::{Duration, Instant};
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+use crate::session::record::CloseStatus;
+use crate::session::traffic::MessageKind;
+use crate::stream::Stream;
+use crate::ws::header;
+use crate::ws::inspector::{Content, FrameInspector, FrameLimits, Step};
+use crate::ws::message::{self, Masking};
+use crate::ws::violation::{Side, Violation};
+
+/// A message, the begin of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Message {
+    /// Text or binary.
+    pub kind: MessageKind,
+    /// Payload bytes.
+    pub bytes: u64,
+    /// The begin of a text.
+    pub preview: String,
+}
+
+/// How a conversation ended that was not ended by us.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum End {
+    /// A Close, with its reason.
+    Closed(CloseStatus, String),
+    /// A frame with this first byte breaks a rule.
+    Violation(Violation, u8),
+    /// The stream ended without a Close.
+    Lost {
+        /// By RST.
+        was_reset: bool,
+    },
+}
+
+/// What is heard next.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Heard {
+    /// A whole message.
+    Message(Message),
+    /// A Pong with this payload.
+    Pong(Vec<u8>),
+    /// Nothing more will come.
+    End(End),
+}
+
+/// An open WebSocket.
+#[derive(Debug)]
+pub struct Conversation {
+    stream: Stream,
+    buffer: Vec<u8>,
+    inspector: FrameInspector,
+    preview: Vec<u8>,
+    bytes: u64,
+    /// Pings of the server that were answered.
+    pub pings: u32,
+}
+
+impl Conversation {
+    /// `arrived` is what came right behind the 101.
+    pub fn new(stream: Stream, arrived: Vec<u8>) -> Self {
+        let limits = FrameLimits { message_size: u64::MAX, fragments: u32::MAX, text_utf8: true };
+        let inspector = FrameInspector::new(Side::Upstream, limits);
+        Self { stream, buffer: arrived, inspector, preview: Vec::new(), bytes: 0, pings: 0 }
+    }
+
+    /// Sends a text message.
+    pub async fn send(&mut self, text: &str) -> io::Result<()> {
+        self.write(&message::text(text, masking())).await
+    }
+
+    /// Sends a Ping.
+    pub async fn ping(&mut self, payload: &[u8]) -> io::Result<()> {
+        self.write(&message::ping(payload, masking())).await
+    }
+
+    /// Sends Close.
+    pub async fn close(&mut self, code: u16) -> io::Result<()> {
+        self.write(&message::close(Some(code), "", masking())).await
+    }
+
+    /// Waits until the server ends the stream; what comes until then does not count.
+    pub async fn end_of_stream(&mut self) {
+        self.buffer.clear();
+        while let Ok(1..) = self.stream.read_buf(&mut self.buffer).await {
+            self.buffer.clear();
+        }
+    }
+
+    /// The next message, Pong or end; the server's Pings are answered. Nothing is lost when the
+    /// waiting is given up.
+    pub async fn next(&mut self) -> Heard {
+        loop {
+            match self.inspector.inspect(&self.buffer) {
+                Err(violation) => {
+                    let first = self.buffer.first().copied().unwrap_or_default();
+                    return Heard::End(End::Violation(violation, first));
+                }
+                Ok(Step::NeedMore) => match self.stream.read_buf(&mut self.buffer).await {
+                    Ok(1..) => {}
+                    Ok(0) => return Heard::End(End::Lost { was_reset: false }),
+                    Err(error) => {
+                        let was_reset = error.kind() == io::ErrorKind::ConnectionReset;
+                        return Heard::End(End::Lost { was_reset });
+                    }
+                },
+                Ok(Step::Part { len, payload }) => self.take(len, payload),
+                Ok(Step::Frame { len, payload, content }) => {
+                    if let Some(heard) = self.frame(len, payload, content).await {
+                        return heard;
+                    }
+                }
+            }
+        }
+    }
+
+    async fn frame(&mut self, len: usize, payload: u64, content: Content) -> Option<Heard> {
+        match content {
+            Content::Fragment => {
+                self.take(len, payload);
+                None
+            }
+            Content::Message(kind) => {
+                self.take(len, payload);
+                let preview = std::mem::take(&mut self.preview);
+                let bytes = std::mem::take(&mut self.bytes);
+                let preview = match kind {
+                    MessageKind::Text => text_begin(&preview),
+                    _ => String::new(),
+                };
+                Some(Heard::Message(Message { kind, bytes, preview }))
+            }
+            Content::Ping => {
+                let payload = self.control(len);
+                self.pings = self.pings.saturating_add(1);
+                // Where it fails, the next read tells.
+                let _ = self.write(&message::pong(&payload, masking())).await;
+                None
+            }
+            Content::Pong => Some(Heard::Pong(self.control(len))),
+            Content::Close(status) => {
+                let payload = self.control(len);
+                let reason = payload.get(2..).unwrap_or_default();
+                let reason = String::from_utf8_lossy(reason).into_owned();
+                Some(Heard::End(End::Closed(status, reason)))
+            }
+        }
+    }
+
+    /// Takes bytes of a data message off the buffer, and keeps the begin of the payload.
+    fn take(&mut self, len: usize, payload: u64) {
+        let taken: Vec<u8> = self.buffer.drain(..len.min(self.buffer.len())).collect();
+        let payload_len = usize::try_from(payload).unwrap_or(usize::MAX).min(taken.len());
+        let payload_bytes = taken.get(taken.len() - payload_len..).unwrap_or_default();
+        let room = PREVIEW.saturating_sub(self.preview.len()).min(payload_bytes.len());
+        self.preview.extend_from_slice(payload_bytes.get(..room).unwrap_or_default());
+        self.bytes = self.bytes.saturating_add(payload);
+    }
+
+    /// Takes a control frame off the buffer; its payload.
+    fn control(&mut self, len: usize) -> Vec<u8> {
+        let frame: Vec<u8> = self.buffer.drain(..len.min(self.buffer.len())).collect();
+        let header = header::parse(&frame, Side::Upstream).ok().flatten();
+        let at = header.map_or(frame.len(), |header| header.header_len);
+        frame.get(at..).unwrap_or_default().to_vec()
+    }
+
+    async fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.stream.write_all(bytes).await?;
+        self.stream.flush().await
+    }
+}
+
+impl Message {
+    /// In a line, with how long after `since` it came.
+    pub fn line(&self, after: Duration) -> String {
+        let Self { kind, bytes, preview } = self;
+        let kind = if *kind == MessageKind::Text { "text" } else { "binary" };
+        let shown = if preview.is_empty() { String::new() } else { format!(": {preview}") };
+        format!("{kind} of {bytes} bytes after {} ms{shown}", after.as_millis())
+    }
+}
+
+/// Messages that come until it is quiet for `quiet`, the first within `first`, all within `total`.
+pub async fn gather(
+    conversation: &mut Conversation,
+    first: Duration,
+    quiet: Duration,
+    total: Duration,
+) -> (Vec<(Message, Duration)>, Option<End>) {
+    let began = Instant::now();
+    let mut messages = Vec::new();
+    loop {
+        let patience = if messages.is_empty() { first } else { quiet };
+        let patience = patience.min(total.saturating_sub(began.elapsed()));
+        match tokio::time::timeout(patience, conversation.next()).await {
+            Err(_) => return (messages, None),
+            Ok(Heard::Message(message)) => messages.push((message, began.elapsed())),
+            Ok(Heard::Pong(_)) => {}
+            Ok(Heard::End(end)) => return (messages, Some(end)),
+        }
+        if began.elapsed() >= total {
+            return (messages, None);
+        }
+    }
+}
+
+/// The begin of a text, up to the last whole character.
+fn text_begin(bytes: &[u8]) -> String {
+    let end = match std::str::from_utf8(bytes) {
+        Ok(_) => bytes.len(),
+        Err(error) => error.valid_up_to(),
+    };
+    let text = String::from_utf8_lossy(bytes.get(..end).unwrap_or_default());
+    let mut short: String = text.chars().take(SHOWN).collect();
+    if text.chars().count() > SHOWN || bytes.len() == PREVIEW {
+        short.push('…');
+    }
+    short
+}
+
+/// RFC 6455 section 5.3: a fresh key for every frame.
+fn masking() -> Masking {
+    let mut key = [0; 4];
+    getrandom::fill(&mut key).expect("the operating system gives random bytes");
+    Masking::Key(key)
+}
+
+/// Bytes of a message that are kept.
+const PREVIEW: usize = 512;
+
+/// Characters of a text that are shown.
+const SHOWN: usize = 80;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_preview_ends_at_a_character() {
+        assert_eq!(text_begin("grüße".as_bytes()), "grüße");
+        assert_eq!(text_begin(&"ü".as_bytes()[..1]), "");
+        let long = "ü".repeat(100);
+        assert_eq!(text_begin(long.as_bytes()), format!("{}…", "ü".repeat(80)));
+    }
+}

@@ -1,0 +1,131 @@
+//! Frames that break the rules, and ends without a Close. Pure.
+
+use super::super::report::{Finding, StepName};
+use crate::ws::violation::Violation;
+
+/// A frame that breaks a rule: the step it belongs to when it came at `shown_at`, cause and cure.
+/// `first` is its first byte.
+pub fn violation(violation: Violation, first: u8, shown_at: StepName) -> (StepName, Finding) {
+    let (step, cause, cure) = match violation {
+        // RFC 7692 section 7: RSV1 is how permessage-deflate marks a compressed message.
+        Violation::Rsv if first & 0x40 != 0 => (
+            StepName::Extensions,
+            "the server sends compressed frames (RSV1 is set) although nobody agreed on compression: it does not \
+             look at the handshake, or a proxy between took the agreement out"
+                .to_owned(),
+            "switch permessage-deflate off on the server, or let no proxy answer the extension header for it",
+        ),
+        Violation::Rsv => (
+            StepName::Extensions,
+            "the server sets reserved bits in its frames, which only an extension could explain, and none was agreed on"
+                .to_owned(),
+            "renew the server's WebSocket library; if there is a proxy between, see that it passes the stream unchanged",
+        ),
+        Violation::Mask => (
+            shown_at,
+            "the server masks its frames, which only clients may: it is a client library used as a server, or the \
+             two ends were mixed up in a proxy"
+                .to_owned(),
+            "use the server side of the library",
+        ),
+        Violation::Utf8 => (
+            shown_at,
+            "the server sent text that is not UTF-8, which every browser fails with 1007".to_owned(),
+            "send it as a binary message, or encode it as UTF-8",
+        ),
+        Violation::CloseCode(code) => (
+            shown_at,
+            format!("the server closed with {code}, a code that must never be sent"),
+            "make it send 1000 to 1003, 1007 to 1014 or 3000 to 4999; 1005 and 1006 are what a page sees, not what is sent",
+        ),
+        Violation::Opcode | Violation::Length | Violation::Fragmentation | Violation::Control => (
+            shown_at,
+            format!("what the server sent is no proper frame ({violation}): it does not speak WebSocket behind its \
+                     101, or something between changes the stream"),
+            "ask the server directly with --compare; if it is the same there, renew its WebSocket library",
+        ),
+        Violation::Size => (
+            shown_at,
+            "the server sent a message that is larger than doctor takes".to_owned(),
+            "send less in a message",
+        ),
+    };
+    (step, Finding::new(cause, cure))
+}
+
+/// The connection ended without a Close.
+pub fn lost(was_reset: bool) -> Finding {
+    let how = if was_reset { "was cut (reset)" } else { "ended" };
+    Finding::new(
+        format!(
+            "the connection {how} without a Close frame, which a page sees as 1006 without a reason: the \
+                 server process crashed or was killed, or a proxy between cut it"
+        ),
+        "look at the server's log for this moment; a gateway that watches both sides would have told 1011",
+    )
+}
+
+/// No Pong.
+pub fn no_pong() -> Finding {
+    Finding::new(
+        "the server does not answer a Ping, which every WebSocket end must: its reading is blocked, or a proxy \
+         between swallows Pings",
+        "see what the server does while it should read; proxies and keepalives will take it for dead",
+    )
+}
+
+/// No Close in answer to ours.
+pub fn no_close() -> Finding {
+    Finding::new(
+        "the server does not answer Close by Close, as it must: pages wait, then see 1006, and the server may keep \
+         the session for ever",
+        "make the server read until the end and let its library answer; see whether it holds dead sessions",
+    )
+}
+
+/// The connection ended before the answer to our Close.
+pub fn lost_instead_of_close(was_reset: bool) -> Finding {
+    let how = if was_reset { "cuts the connection (reset)" } else { "ends the connection" };
+    Finding::new(
+        format!(
+            "the server {how} instead of answering Close by Close: pages see 1006 although all was well"
+        ),
+        "let its WebSocket library finish the closing handshake before the socket is closed",
+    )
+}
+
+/// A Close, and the connection stays.
+pub fn stays_open() -> Finding {
+    Finding::new(
+        "the server answered Close but does not end the connection, which is its part (RFC 6455 section 7.1.1)",
+        "let it close the socket, or connections pile up until the client does",
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reserved_bits_are_a_matter_of_extensions_and_the_rest_stays_where_it_showed() {
+        let rows = [
+            (Violation::Rsv, 0xc1, StepName::Extensions, "RSV1"),
+            (Violation::Rsv, 0xa1, StepName::Extensions, "reserved bits"),
+            (Violation::Mask, 0x81, StepName::Messages, "masks its frames"),
+            (Violation::Utf8, 0x81, StepName::Messages, "not UTF-8"),
+            (Violation::CloseCode(1006), 0x88, StepName::Messages, "1006"),
+            (
+                Violation::Opcode,
+                0x83,
+                StepName::Messages,
+                "no proper frame (the opcode is reserved)",
+            ),
+            (Violation::Size, 0x81, StepName::Messages, "larger"),
+        ];
+        for (kind, first, step, cause) in rows {
+            let (found, finding) = violation(kind, first, StepName::Messages);
+            assert_eq!(found, step, "{kind}");
+            assert!(finding.cause.contains(cause), "{finding:?}");
+        }
+    }
+}

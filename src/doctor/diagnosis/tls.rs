@@ -1,0 +1,276 @@
+//! TLS that does not come about, and certificates that do not convince. Pure.
+
+use super::super::certificate::Shown;
+use super::super::plan::Plan;
+use super::super::report::Finding;
+use super::super::token::span;
+
+/// Why there is no TLS.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum TlsFault {
+    /// A certificate was shown and does not convince.
+    Certificate(CertificateFault),
+    /// It speaks HTTP without TLS there.
+    PlainHttp,
+    /// What came is not TLS.
+    NotTls,
+    /// It has no version in common with us, who speak 1.2 and 1.3.
+    Version,
+    /// It found nothing in common with us.
+    Handshake,
+    /// It knows no certificate for this name.
+    Name,
+    /// It wants a certificate of ours.
+    ClientCertificate,
+    /// It does not speak HTTP/1.1.
+    Alpn,
+    /// It ended the connection.
+    Ended,
+    /// It said nothing.
+    Silent,
+    /// Something else.
+    Other(String),
+}
+
+/// What is wrong with a certificate.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[allow(missing_docs, reason = "the findings say it")]
+pub enum CertificateFault {
+    Expired,
+    NotYetValid,
+    WrongName,
+    UnknownIssuer,
+    NoAuthorities,
+    Revoked,
+    Purpose,
+    AuthorityAsServer,
+    Other(String),
+}
+
+/// Cause and cure; `chain` is what the server showed.
+pub fn fault(fault: &TlsFault, chain: &[Shown], plan: &Plan, now: i64) -> Finding {
+    let target = &plan.target;
+    match fault {
+        TlsFault::Certificate(fault) => certificate(fault, chain, plan, now),
+        TlsFault::PlainHttp => Finding::new(
+            format!(
+                "port {} speaks HTTP without TLS: a plain server behind a wss:// URL",
+                target.port
+            ),
+            format!("connect to {}, or switch TLS on there", target.other_scheme()),
+        ),
+        TlsFault::NotTls => Finding::new(
+            format!("what answers on port {} speaks no TLS", target.port),
+            format!("correct the port, or try {}", target.other_scheme()),
+        ),
+        TlsFault::Version => Finding::new(
+            "the server speaks only TLS 1.1 or older, which browsers and doctor no longer do",
+            "allow TLS 1.2 and 1.3 there (nginx: ssl_protocols TLSv1.2 TLSv1.3;) or put a gateway in front",
+        ),
+        TlsFault::Handshake => Finding::new(
+            "server and client found no TLS settings in common: TLS 1.1 or older only, old ciphers only, \
+             or a key its certificate does not match",
+            "allow TLS 1.2 and 1.3 with today's ciphers there; its log names what it missed",
+        ),
+        TlsFault::Name => Finding::new(
+            format!("the server has no certificate for the name {}", target.host),
+            "correct the host in the URL, or add that name and its certificate to the server",
+        ),
+        TlsFault::ClientCertificate => Finding::new(
+            "the server lets in only clients that show a certificate of their own (mutual TLS)",
+            "use the listener that is meant for browsers, or switch client certificates off there",
+        ),
+        TlsFault::Alpn => Finding::new(
+            "the server refuses HTTP/1.1 on this port, which a WebSocket handshake is made of",
+            "allow http/1.1 beside h2 in its ALPN list",
+        ),
+        TlsFault::Ended | TlsFault::Silent | TlsFault::Other(_) => unclear(fault, plan),
+    }
+}
+
+/// What may have many causes.
+fn unclear(fault: &TlsFault, plan: &Plan) -> Finding {
+    let target = &plan.target;
+    match fault {
+        TlsFault::Ended => Finding::new(
+            "the other side ended the connection in the middle of the TLS handshake: no TLS server, \
+             a balancer without a server behind it, or TLS 1.1 or older only",
+            format!("try {}, and look at the server's log", target.other_scheme()),
+        ),
+        TlsFault::Silent => Finding::new(
+            "the connection stands, but the server says nothing to the TLS greeting: it waits for plain \
+             text, for a PROXY header, or hangs",
+            format!(
+                "try {}; behind a balancer see whether PROXY protocol is on at one end only",
+                target.other_scheme()
+            ),
+        ),
+        TlsFault::Other(what) => Finding::new(
+            format!("TLS failed: {what}"),
+            "look at the server's log for the same moment",
+        ),
+        _ => Finding::new("TLS failed", "look at the server's log for the same moment"),
+    }
+}
+
+fn certificate(fault: &CertificateFault, chain: &[Shown], plan: &Plan, now: i64) -> Finding {
+    let host = &plan.target.host;
+    let leaf = chain.first();
+    match fault {
+        CertificateFault::Expired => Finding::new(
+            match chain.iter().find(|one| one.not_after < now) {
+                Some(one) => format!("the certificate expired {} ago", span(now - one.not_after)),
+                None => "the certificate expired".to_owned(),
+            },
+            "renew it, and make the server load the new one; if it was renewed, something in front still has the old one",
+        ),
+        CertificateFault::NotYetValid => Finding::new(
+            "the certificate is not valid yet, or this machine's clock is slow",
+            "compare `date -u` here with the time; else wait, or have it issued with an earlier begin",
+        ),
+        CertificateFault::WrongName => Finding::new(
+            format!("the certificate is for {}, not for {host}", names(leaf)),
+            "use one of those names in the URL, or get a certificate that has this one",
+        ),
+        CertificateFault::UnknownIssuer => unknown_issuer(chain, plan),
+        CertificateFault::NoAuthorities => Finding::new(
+            "this machine has no list of trusted authorities, so nothing can be verified",
+            "install ca-certificates, or name the authority with --ca FILE",
+        ),
+        CertificateFault::Revoked => Finding::new(
+            "the certificate was revoked by its authority",
+            "get a new one, with a new key",
+        ),
+        CertificateFault::Purpose => Finding::new(
+            "the certificate is not meant for servers (extended key usage)",
+            "get one for TLS server authentication",
+        ),
+        CertificateFault::AuthorityAsServer => Finding::new(
+            "the server shows the certificate of an authority as its own, as `openssl req -x509` makes it",
+            "have that authority sign a certificate for the server, and give the authority to clients with --ca",
+        ),
+        CertificateFault::Other(what) => Finding::new(
+            format!("the certificate cannot be verified: {what}"),
+            "look at it with `openssl s_client -showcerts`; --insecure goes on without",
+        ),
+    }
+}
+
+fn unknown_issuer(chain: &[Shown], plan: &Plan) -> Finding {
+    let own = if plan.ca.is_some() {
+        "the authority of --ca"
+    } else {
+        "no authority that this machine trusts"
+    };
+    match chain {
+        [only] if only.is_self_signed() => Finding::new(
+            "the certificate is self-signed: nobody but the server itself vouches for it",
+            "fine on a test machine: give it with --ca FILE; else get one from an authority",
+        ),
+        [only] => Finding::new(
+            format!("{} signed it, which is {own}; the server sends its own certificate alone, so perhaps \
+                     only the intermediate one is missing", only.issuer)
+                .replace("which is the authority of --ca", "which is not the authority of --ca"),
+            "make the server send the full chain (fullchain.pem), or name a private authority with --ca FILE",
+        ),
+        _ => Finding::new(
+            format!("the chain ends at {}, which is {own}", chain.last().map_or("nobody", |last| &last.issuer))
+                .replace("which is the authority of --ca", "which is not the authority of --ca"),
+            "name a private authority with --ca FILE, or get a certificate from a public one",
+        ),
+    }
+}
+
+fn names(leaf: Option<&Shown>) -> String {
+    match leaf.map(|leaf| leaf.names.as_slice()) {
+        None | Some([]) => "no name at all (a common name does not count)".to_owned(),
+        Some(names) => names.iter().take(6).cloned().collect::<Vec<_>>().join(", "),
+    }
+}
+
+/// What is wrong soon.
+pub fn warning(chain: &[Shown], now: i64) -> Option<Finding> {
+    let soonest = chain.iter().map(|one| one.not_after).min()?;
+    let days = (soonest - now) / 86_400;
+    (days < 14).then(|| {
+        Finding::new(
+            format!("the certificate has {days} days left: its renewal seems to be late"),
+            "look why it was not renewed, before it expires",
+        )
+    })
+}
+
+/// What `--insecure` passed over.
+pub fn not_verified(fault: &CertificateFault, chain: &[Shown], plan: &Plan, now: i64) -> Finding {
+    let Finding { cause, cure } = certificate(fault, chain, plan, now);
+    Finding::new(format!("NOT VERIFIED, only gone on with because of --insecure: {cause}"), cure)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::super::plan::tests::plan;
+    use super::*;
+
+    const NOW: i64 = 1_800_000_000;
+
+    fn shown(subject: &str, issuer: &str) -> Shown {
+        Shown {
+            subject: subject.to_owned(),
+            issuer: issuer.to_owned(),
+            names: vec!["other.example".to_owned()],
+            not_before: NOW - 86_400,
+            not_after: NOW - 3 * 86_400,
+        }
+    }
+
+    #[test]
+    fn each_fault_of_a_certificate_has_its_own_cause() {
+        use CertificateFault::{
+            AuthorityAsServer, Expired, NoAuthorities, UnknownIssuer, WrongName,
+        };
+        let lone = [shown("CN=a", "CN=ca")];
+        let own = [shown("CN=a", "CN=a")];
+        let two = [shown("CN=a", "CN=b"), shown("CN=b", "CN=root")];
+        let rows: [(CertificateFault, &[Shown], &str); 7] = [
+            (Expired, &lone, "the certificate expired 3 days ago"),
+            (WrongName, &lone, "is for other.example, not for chat.example"),
+            (WrongName, &[], "no name at all"),
+            (UnknownIssuer, &lone, "perhaps only the intermediate one is missing"),
+            (UnknownIssuer, &own, "self-signed"),
+            (
+                UnknownIssuer,
+                &two,
+                "the chain ends at CN=root, which is no authority that this machine",
+            ),
+            (NoAuthorities, &lone, "no list of trusted authorities"),
+        ];
+        let mut plan = plan("wss://chat.example/");
+        for (kind, chain, cause) in rows {
+            let finding = fault(&TlsFault::Certificate(kind), chain, &plan, NOW);
+            assert!(finding.cause.contains(cause), "{finding:?}");
+        }
+        let finding = not_verified(&AuthorityAsServer, &own, &plan, NOW);
+        assert!(finding.cause.starts_with("NOT VERIFIED"));
+        plan.ca = Some("ca.pem".into());
+        let finding = fault(&TlsFault::Certificate(UnknownIssuer), &two, &plan, NOW);
+        assert!(
+            finding.cause.contains("CN=root, which is not the authority of --ca"),
+            "{finding:?}"
+        );
+    }
+
+    #[test]
+    fn a_plain_server_is_named_with_the_url_to_use() {
+        let finding = fault(&TlsFault::PlainHttp, &[], &plan("wss://a:8080/ws?token=x"), NOW);
+        assert!(finding.cure.contains("connect to ws://a:8080/ws?token=…"), "{finding:?}");
+    }
+
+    #[test]
+    fn a_certificate_that_ends_soon_is_a_warning() {
+        let mut leaf = shown("a", "b");
+        leaf.not_after = NOW + 14 * 86_400;
+        assert_eq!(warning(std::slice::from_ref(&leaf), NOW), None);
+        leaf.not_after -= 1;
+        assert!(warning(&[leaf], NOW).unwrap().cause.contains("13 days left"));
+    }
+}

@@ -1,0 +1,192 @@
+//! The upgrade request and its answer. I/O.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::time::timeout;
+
+use super::diagnosis::{Case, status, switching};
+use super::head::{Head, Read};
+use super::plan::Plan;
+use super::report::{Failure, Finding, Passed, StepName};
+use super::request::{self, Offer};
+use super::tls;
+use crate::stream::Stream;
+use crate::upstream::answer::{check_upgrade, selected};
+
+/// A connection that has answered 101.
+pub struct Opened {
+    /// The connection.
+    pub stream: Stream,
+    /// What came right behind the 101.
+    pub arrived: Vec<u8>,
+    /// The 101.
+    pub head: Head,
+}
+
+/// What was answered: good or not, a head tells more than its step needs.
+pub struct Answered {
+    /// The answer, if there was one.
+    pub head: Option<Head>,
+    /// What follows from it.
+    pub result: Result<Passed<Opened>, Unjudged>,
+}
+
+/// An upgrade that failed.
+pub enum Unjudged {
+    /// Why is known.
+    Failure(Failure),
+    /// A whole answer that is no 101, with the begin of its body: what it means depends on the token.
+    Refused(String),
+}
+
+/// Asks, within the deadline.
+pub async fn ask(plan: &Plan, stream: Stream, offer: Offer, case: Case<'_>) -> Answered {
+    let peer = match &stream {
+        Stream::Tcp(tcp) => tcp.peer_addr().ok(),
+        _ => None,
+    };
+    let mut buffer = Vec::with_capacity(2048);
+    let asking = exchange(plan, stream, offer, &mut buffer);
+    match timeout(plan.timeout, Box::pin(asking)).await {
+        Ok(Ok((stream, head, length, key))) => {
+            let behind = buffer.split_off(length.min(buffer.len()));
+            judge(plan, stream, head, behind, &key).await
+        }
+        Ok(Err(lost)) => unanswered(lost, &buffer, peer, plan, case).await,
+        Err(_) => {
+            let seen = format!("no answer within {:?}", plan.timeout);
+            without(switching::silent(), seen)
+        }
+    }
+}
+
+/// Why there is no head.
+enum Lost {
+    Ended,
+    Failed(std::io::Error),
+    Broken(&'static str),
+}
+
+async fn exchange(
+    plan: &Plan,
+    mut stream: Stream,
+    offer: Offer,
+    buffer: &mut Vec<u8>,
+) -> Result<(Stream, Head, usize, String), Lost> {
+    let mut key = [0; 16];
+    getrandom::fill(&mut key).expect("the operating system gives random bytes");
+    let key = STANDARD.encode(key);
+    // A failed write says nothing yet: the server may have answered before reading all of it.
+    let _ = stream.write_all(&request::head(plan, &key, offer)).await;
+    let _ = stream.flush().await;
+    loop {
+        match stream.read_buf(buffer).await {
+            Ok(0) => return Err(Lost::Ended),
+            Ok(_) => {}
+            Err(error) => return Err(Lost::Failed(error)),
+        }
+        match Head::read(buffer) {
+            Read::Partial => {}
+            Read::Whole(head, length) => return Ok((stream, head, length, key)),
+            Read::Broken(what) => return Err(Lost::Broken(what)),
+        }
+    }
+}
+
+async fn judge(
+    plan: &Plan,
+    mut stream: Stream,
+    head: Head,
+    behind: Vec<u8>,
+    key: &str,
+) -> Answered {
+    if head.status != 101 {
+        let body = body(&mut stream, &head, behind).await;
+        return Answered { head: Some(head), result: Err(Unjudged::Refused(body)) };
+    }
+    let mut seen = vec![head.status_line(), format!("answered by {}", head.author())];
+    let offered = request::offered(plan);
+    let names: Vec<&str> = offered.iter().map(String::as_str).collect();
+    let lines = head.lines();
+    let checked = check_upgrade(&lines, key).and_then(|()| selected(&lines, &names));
+    drop(lines);
+    let result = match checked {
+        Err(fault) => {
+            let (step, finding) = switching::broken(fault, &head);
+            Err(Unjudged::Failure(finding.fails(step, seen)))
+        }
+        Ok(chosen) => {
+            if let Some(name) = &chosen {
+                seen.push(format!("subprotocol {name:?}"));
+            }
+            let none_chosen = chosen.is_none() && !offered.is_empty();
+            let warning = none_chosen.then(switching::none_chosen);
+            let opened = Opened { stream, arrived: behind, head: head.clone() };
+            Ok(Passed::new(opened, seen).warn(warning))
+        }
+    };
+    Answered { head: Some(head), result }
+}
+
+async fn unanswered(
+    lost: Lost,
+    buffer: &[u8],
+    peer: Option<SocketAddr>,
+    plan: &Plan,
+    case: Case<'_>,
+) -> Answered {
+    match lost {
+        Lost::Broken(what) => {
+            let finding = switching::not_http(buffer, what, case);
+            without(finding, format!("the answer makes no sense: {what}"))
+        }
+        Lost::Ended | Lost::Failed(_) => {
+            let (seen, late) = match &lost {
+                Lost::Failed(error) => (
+                    format!("the connection broke: {error}"),
+                    tls::late_fault(error, plan, case.now),
+                ),
+                _ => ("the connection was ended without an answer".to_owned(), None),
+            };
+            if let Some(finding) = late {
+                let failure = finding.fails(StepName::Tls, vec![seen]);
+                return Answered { head: None, result: Err(Unjudged::Failure(failure)) };
+            }
+            let finding = match peer {
+                Some(address) if tls::speaks_tls(address, plan).await => status::tls_wanted(),
+                _ => switching::ended(case),
+            };
+            without(finding, seen)
+        }
+    }
+}
+
+fn without(finding: Finding, seen: String) -> Answered {
+    let failure = finding.fails(StepName::Upgrade, vec![seen]);
+    Answered { head: None, result: Err(Unjudged::Failure(failure)) }
+}
+
+/// The begin of a refusal's body: all of it if it is short and comes at once.
+async fn body(stream: &mut Stream, head: &Head, mut body: Vec<u8>) -> String {
+    let length = head.get("content-length").and_then(|length| length.parse().ok());
+    let wanted: usize = length.unwrap_or(LONGEST_BODY).min(LONGEST_BODY);
+    let read = async {
+        while body.len() < wanted {
+            match stream.read_buf(&mut body).await {
+                Ok(1..) => {}
+                Ok(0) | Err(_) => break,
+            }
+        }
+    };
+    // What has come by then is enough to go by.
+    let _ = timeout(BODY_WAIT, read).await;
+    body.truncate(wanted);
+    String::from_utf8_lossy(&body).into_owned()
+}
+
+const LONGEST_BODY: usize = 4096;
+const BODY_WAIT: Duration = Duration::from_secs(1);
