@@ -18,6 +18,8 @@ esac
 need_compiler
 need_peers
 need prometheus prometheus promtool
+# In front of a WebSocket server, without the headers it needs (tests/gateway/doctor_upgrades.rs).
+need nginx-light nginx
 need prometheus-blackbox-exporter prometheus-blackbox-exporter
 # The units, and a service manager's sockets.
 need systemd systemd-socket-activate systemd-analyze

@@ -114,7 +114,7 @@ impl Head {
     pub fn author(&self) -> String {
         let server =
             self.get("server").map(|server| format!("a server that calls itself {server:?}"));
-        let hint = self.is_from_framegate().then_some("framegate, by its X-Request-Id");
+        let hint = self.is_from_framegate().then_some("framegate (by its X-Request-Id)");
         let author = match (server, hint) {
             (Some(server), Some(hint)) => format!("{server}, behind it {hint}"),
             (Some(server), None) => server,
@@ -177,7 +177,7 @@ pub(super) mod tests {
         let id = "X-Request-Id: 00112233aabbccdd\r\n";
         let rows = [
             ("", false, "a server that does not say what it is"),
-            (id, true, "framegate, by its X-Request-Id"),
+            (id, true, "framegate (by its X-Request-Id)"),
             ("X-Request-Id: 00112233AABBCCDD\r\n", false, "a server that does not say what it is"),
             ("Server: nginx\r\n", false, "a server that calls itself \"nginx\""),
             (
@@ -192,7 +192,7 @@ pub(super) mod tests {
         }
         let both = head(&format!("HTTP/1.1 101 S\r\nServer: x\r\n{id}\r\n"));
         assert!(!both.is_framegates() && both.is_from_framegate());
-        assert!(both.author().ends_with("behind it framegate, by its X-Request-Id"));
+        assert!(both.author().ends_with("behind it framegate (by its X-Request-Id)"));
     }
 
     #[test]

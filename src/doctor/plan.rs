@@ -210,9 +210,30 @@ impl Secrets {
 
     /// `text` without them.
     pub fn hide(&self, text: &str) -> String {
-        self.0.iter().fold(text.to_owned(), |text, secret| text.replace(secret, "[token]"))
+        let whole =
+            self.0.iter().fold(text.to_owned(), |text, secret| text.replace(secret, "[token]"));
+        // One that was cut off shows by its begin.
+        let begins = self.0.iter().filter_map(|secret| secret.get(..BEGIN));
+        begins.fold(whole, |text, begin| hide_runs(&text, begin))
     }
 }
+
+/// `text` without the words of a token's characters that start with `begin`.
+fn hide_runs(text: &str, begin: &str) -> String {
+    let mut hidden = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some((before, behind)) = rest.split_once(begin) {
+        hidden.push_str(before);
+        hidden.push_str("[token]");
+        let is_part = |c: char| c.is_ascii_alphanumeric() || "-_.%=".contains(c);
+        rest = behind.trim_start_matches(is_part);
+    }
+    hidden.push_str(rest);
+    hidden
+}
+
+/// Bytes of a token by which a part of it is known.
+const BEGIN: usize = 16;
 
 impl fmt::Debug for Token {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -319,6 +340,7 @@ pub(super) mod tests {
         ] {
             assert_eq!(secrets.hide(&format!("<{text}>")), "<[token]>");
         }
+        assert_eq!(secrets.hide("<head.claims.signat…>"), "<[token]…>");
         assert_eq!(Secrets::new(None).hide("head"), "head");
     }
 }

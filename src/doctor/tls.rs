@@ -236,6 +236,7 @@ fn certificate(error: &CertificateError) -> CertificateFault {
             CertificateFault::WrongName
         }
         CertificateError::UnknownIssuer => CertificateFault::UnknownIssuer,
+        CertificateError::BadSignature => CertificateFault::Signature,
         CertificateError::Revoked => CertificateFault::Revoked,
         CertificateError::InvalidPurpose | CertificateError::InvalidPurposeContext { .. } => {
             CertificateFault::Purpose

@@ -126,8 +126,11 @@ impl Walk<'_> {
             (Err(Unjudged::Refused(_)), None) => return Err(Stopped),
         };
         if failure.step == StepName::Auth {
-            // The handshake as such was understood.
-            let understood = Passed::new((), failure.seen);
+            let mut seen = failure.seen;
+            seen.push(
+                "the question was understood, but not granted to whoever asks: see auth".to_owned(),
+            );
+            let understood = Passed::new((), seen);
             self.report.take(StepName::Upgrade, took, Ok(understood))?;
             let seen = self.token_lines();
             self.report.fail(Duration::ZERO, Failure { seen, ..failure });

@@ -16,7 +16,9 @@ pub fn closed(
     case: Case<'_>,
 ) -> (StepName, Finding) {
     if let Some(label) = labels::of_text(reason).filter(|_| case.framegate) {
-        let step = labels::step(label, shown_at);
+        let code = if let CloseStatus::Code(code) = status { code } else { 0 };
+        let is_auth = labels::is_of_backend_auth(label, code);
+        let step = if is_auth { StepName::Auth } else { labels::step(label, shown_at) };
         return (step, labels::finding(label, case));
     }
     let CloseStatus::Code(code) = status else {

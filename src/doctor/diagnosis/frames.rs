@@ -8,14 +8,14 @@ use crate::ws::violation::Violation;
 pub fn violation(violation: Violation, first: u8, shown_at: StepName) -> (StepName, Finding) {
     let (step, cause, cure) = match violation {
         // RFC 7692 section 7: RSV1 is how permessage-deflate marks a compressed message.
-        Violation::Rsv if first & 0x40 != 0 => (
+        Violation::Rsv if first & 0x70 == 0x40 && first & 0x0f <= 2 => (
             StepName::Extensions,
             "the server sends compressed frames (RSV1 is set) although nobody agreed on compression: it does not \
              look at the handshake, or a proxy between took the agreement out"
                 .to_owned(),
             "switch permessage-deflate off on the server, or let no proxy answer the extension header for it",
         ),
-        Violation::Rsv => (
+        Violation::Rsv if first & 0x80 != 0 => (
             StepName::Extensions,
             "the server sets reserved bits in its frames, which only an extension could explain, and none was agreed on"
                 .to_owned(),
@@ -38,7 +38,7 @@ pub fn violation(violation: Violation, first: u8, shown_at: StepName) -> (StepNa
             format!("the server closed with {code}, a code that must never be sent"),
             "make it send 1000 to 1003, 1007 to 1014 or 3000 to 4999; 1005 and 1006 are what a page sees, not what is sent",
         ),
-        Violation::Opcode | Violation::Length | Violation::Fragmentation | Violation::Control => (
+        Violation::Rsv | Violation::Opcode | Violation::Length | Violation::Fragmentation | Violation::Control => (
             shown_at,
             format!("what the server sent is no proper frame ({violation}): it does not speak WebSocket behind its \
                      101, or something between changes the stream"),
@@ -111,6 +111,7 @@ mod tests {
         let rows = [
             (Violation::Rsv, 0xc1, StepName::Extensions, "RSV1"),
             (Violation::Rsv, 0xa1, StepName::Extensions, "reserved bits"),
+            (Violation::Rsv, b'<', StepName::Messages, "no proper frame"),
             (Violation::Mask, 0x81, StepName::Messages, "masks its frames"),
             (Violation::Utf8, 0x81, StepName::Messages, "not UTF-8"),
             (Violation::CloseCode(1006), 0x88, StepName::Messages, "1006"),

@@ -19,6 +19,12 @@ pub fn step(label: Label, shown_at: StepName) -> StepName {
     }
 }
 
+/// The backend behind framegate said no to who asks, not framegate.
+pub fn is_of_backend_auth(label: Label, status_or_code: u16) -> bool {
+    // A close code of the 44xx ends as the status does that it stands for.
+    label == Label::UpstreamRefused && matches!(status_or_code % 4000, 401 | 403)
+}
+
 /// Cause and cure.
 pub fn finding(label: Label, case: Case<'_>) -> Finding {
     if step(label, StepName::Upgrade) == StepName::Auth {

@@ -8,7 +8,8 @@ use super::{Case, auth, labels};
 pub fn refused(head: &Head, body: &str, case: Case<'_>) -> (StepName, Finding) {
     // Only framegate's own answers are taken at their word.
     if let Some(label) = labels::of_text(body).filter(|_| head.is_from_framegate()) {
-        let step = labels::step(label, StepName::Upgrade);
+        let is_auth = labels::is_of_backend_auth(label, head.status);
+        let step = if is_auth { StepName::Auth } else { labels::step(label, StepName::Upgrade) };
         let lost_upgrade = label.as_str() == "bad_request" && says_upgrade_lost(body);
         let finding = if lost_upgrade { stripped(head) } else { labels::finding(label, case) };
         return (step, finding);

@@ -40,6 +40,7 @@ pub enum CertificateFault {
     NotYetValid,
     WrongName,
     UnknownIssuer,
+    Signature,
     NoAuthorities,
     Revoked,
     Purpose,
@@ -133,6 +134,13 @@ fn certificate(fault: &CertificateFault, chain: &[Shown], plan: &Plan, now: i64)
             "use one of those names in the URL, or get a certificate that has this one",
         ),
         CertificateFault::UnknownIssuer => unknown_issuer(chain, plan),
+        CertificateFault::Signature if leaf.is_some_and(Shown::is_self_signed) => {
+            unknown_issuer(chain.get(..1).unwrap_or_default(), plan)
+        }
+        CertificateFault::Signature => Finding::new(
+            "the certificate was signed by another authority that only has the same name: usually it was made anew",
+            "have the certificate signed again by the present authority, or trust the one that signed it with --ca",
+        ),
         CertificateFault::NoAuthorities => Finding::new(
             "this machine has no list of trusted authorities, so nothing can be verified",
             "install ca-certificates, or name the authority with --ca FILE",

@@ -60,6 +60,11 @@ impl Backend {
         stream
     }
 
+    /// The same, whenever it comes.
+    pub async fn accept_whenever(&self) -> TcpStream {
+        self.listener.accept().await.unwrap().0
+    }
+
     /// The next connection that sends a request; others (health checks) are let go.
     pub async fn asked(&self) -> Asked {
         loop {
@@ -126,6 +131,13 @@ impl Asked {
         let mut wire = Wire::new(stream, None);
         let head = wire.head().await.expect("a request");
         Self { wire, head }
+    }
+
+    /// The request on a connection that may end without one.
+    pub async fn try_read(stream: impl super::wire::Bytes + 'static) -> Option<Self> {
+        let mut wire = Wire::new(stream, None);
+        let head = wire.head().await?;
+        Some(Self { wire, head })
     }
 
     /// A header of the request, by lower-case name; several are joined by `, `.

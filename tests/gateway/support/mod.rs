@@ -8,6 +8,7 @@ use std::time::Duration;
 
 pub mod backend;
 pub mod client;
+pub mod doctor;
 pub mod gateway;
 pub mod hostile;
 pub mod pair;

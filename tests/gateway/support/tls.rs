@@ -40,9 +40,19 @@ impl Authority {
 
     /// A certificate for these names.
     pub fn sign(&self, names: &[&str]) -> Signed {
+        self.sign_changed(names, |_| {})
+    }
+
+    /// The same with something else in it.
+    pub fn sign_changed(
+        &self,
+        names: &[&str],
+        change: impl FnOnce(&mut CertificateParams),
+    ) -> Signed {
         let names: Vec<String> = names.iter().map(|&name| name.to_owned()).collect();
         let key = KeyPair::generate().unwrap();
-        let params = CertificateParams::new(names).unwrap();
+        let mut params = CertificateParams::new(names).unwrap();
+        change(&mut params);
         Signed { certificate: params.signed_by(&key, &self.issuer).unwrap(), key }
     }
 
