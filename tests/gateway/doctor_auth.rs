@@ -195,7 +195,7 @@ async fn whatever_a_server_repeats_of_the_token_is_hidden() {
         let token = asked.header("authorization").unwrap().replace("Bearer ", "");
         let signature = token.rsplit('.').next().unwrap().to_owned();
         let mut wire = asked.accept("").await;
-        wire.send_text(&format!("you are {token} \u{1b}[31m \u{202e}")).await;
+        wire.send_text(&format!("\u{1b}[31m \u{202e} you are {token}")).await;
         wire.send_close(4400, &signature).await;
         while wire.fill().await {}
     });
@@ -203,6 +203,6 @@ async fn whatever_a_server_repeats_of_the_token_is_hidden() {
     let (code, stdout, _) = doctor(&[&url, "--token", &secret]).await;
     assert_eq!(code, 16, "{stdout}");
     hides(&stdout, Some(&secret));
-    assert!(stdout.contains("you are [token] \\u{1b}[31m \\u{202e}"), "{stdout}");
+    assert!(stdout.contains("\\u{1b}[31m \\u{202e} you are [token]"), "{stdout}");
     assert!(!stdout.contains('\u{1b}'), "{stdout}");
 }

@@ -10,8 +10,10 @@ pub fn refused(head: &Head, body: &str, case: Case<'_>) -> (StepName, Finding) {
     if let Some(label) = labels::of_text(body).filter(|_| head.is_from_framegate()) {
         let is_auth = labels::is_of_backend_auth(label, head.status);
         let step = if is_auth { StepName::Auth } else { labels::step(label, StepName::Upgrade) };
-        let lost_upgrade = label.as_str() == "bad_request" && says_upgrade_lost(body);
-        let finding = if lost_upgrade { stripped(head) } else { labels::finding(label, case) };
+        let finding = match body.split_once(':') {
+            Some(("bad_request", what)) => bad_request(head, what.trim()),
+            _ => labels::finding(label, case),
+        };
         return (step, finding);
     }
     match head.status {
@@ -21,6 +23,17 @@ pub fn refused(head: &Head, body: &str, case: Case<'_>) -> (StepName, Finding) {
         400 | 426 => (StepName::Upgrade, bad(head, body)),
         _ => (StepName::Upgrade, other(head, case)),
     }
+}
+
+/// framegate names the rule; the request left here as a valid handshake, but the URL is the user's.
+fn bad_request(head: &Head, what: &str) -> Finding {
+    if what.starts_with("not a WebSocket handshake") {
+        return stripped(head);
+    }
+    Finding::new(
+        format!("framegate does not take the request as it is: {what}"),
+        "correct the URL or the option it speaks of",
+    )
 }
 
 fn forbidden(case: Case<'_>) -> Finding {
@@ -321,5 +334,8 @@ mod tests {
         let upgrade = "bad_request: not a WebSocket handshake: the Upgrade header is missing\n";
         let finding = refused(&own, upgrade, case(&plan)).1;
         assert!(finding.cause.contains("removed them"), "{finding:?}");
+        let path = "bad_request: the path has an empty segment\n";
+        let finding = refused(&own, path, case(&plan)).1;
+        assert!(finding.cause.ends_with("as it is: the path has an empty segment"), "{finding:?}");
     }
 }
