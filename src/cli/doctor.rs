@@ -3,13 +3,14 @@
 use std::io::{IsTerminal as _, Write as _};
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use http::{HeaderName, HeaderValue};
+use http::{HeaderName, HeaderValue, StatusCode};
 use serde_json::Value;
 use tokio::runtime::Builder;
 
 use super::Exit;
+use super::admin_client::{AdminArgs, AdminClient, AdminError, encoded};
 use crate::config::{TokenSource, units};
 use crate::doctor::plan::{Address, Plan, Token};
 use crate::doctor::render::Style;
@@ -55,13 +56,20 @@ pub struct DoctorArgs {
     /// Examine this URL too, with the same options, and show both side by side: gateway or backend?
     #[arg(long, value_name = "URL2", value_parser = Address::parse)]
     pub compare: Option<Address>,
+    /// Ask this gateway's admin listener what it saw: http://HOST:PORT or unix:PATH
+    #[arg(long, value_name = "URL")]
+    pub admin: Option<String>,
+    /// File with the admin token
+    #[arg(long, value_name = "FILE", requires = "admin")]
+    pub admin_token_file: Option<PathBuf>,
     /// Print one line of JSON (docs/doctor.md)
     #[arg(long)]
     pub json: bool,
 }
 
 pub(super) fn run(args: &DoctorArgs) -> ExitCode {
-    let (plans, roots) = match prepare(args) {
+    let prepared = prepare(args).and_then(|(plans, roots)| Ok((plans, roots, admin(args)?)));
+    let (plans, roots, admin) = match prepared {
         Ok(prepared) => prepared,
         Err(message) => {
             eprintln!("framegate doctor: {message}");
@@ -78,7 +86,12 @@ pub(super) fn run(args: &DoctorArgs) -> ExitCode {
     let mut reports = Vec::new();
     for plan in &plans {
         let progress = |step: StepName| progress(args, step);
-        reports.push(runtime.block_on(walk::walk(plan, &roots, &progress)));
+        let mut report = runtime.block_on(walk::walk(plan, &roots, &progress));
+        if let Some(admin) = &admin {
+            let answer = gateway_view(admin, report.request_id.as_deref(), args.timeout);
+            report.set_gateway(runtime.block_on(answer));
+        }
+        reports.push(report);
     }
     clear_progress(args);
     // A name that is still being looked up must not hold the process.
@@ -87,6 +100,50 @@ pub(super) fn run(args: &DoctorArgs) -> ExitCode {
     let failed = reports.iter().find_map(Report::failed);
     ExitCode::from(failed.map_or(Exit::Success as u8, StepName::exit_code))
 }
+
+fn admin(args: &DoctorArgs) -> Result<Option<AdminClient>, String> {
+    let Some(url) = &args.admin else { return Ok(None) };
+    let admin = AdminArgs {
+        admin: Some(url.clone()),
+        config: None,
+        token_file: args.admin_token_file.clone(),
+        json: false,
+    };
+    AdminClient::new(&admin).map(Some).map_err(|error| error.to_string())
+}
+
+/// What the gateway knows of the connection, once it is over there too.
+async fn gateway_view(
+    admin: &AdminClient,
+    id: Option<&str>,
+    limit: Duration,
+) -> Result<Value, String> {
+    let id =
+        id.ok_or("no answer had an X-Request-Id, so there is nothing to ask the gateway for")?;
+    let path = format!("/api/sessions/{}", encoded(id));
+    let began = Instant::now();
+    loop {
+        let asked = tokio::time::timeout(limit, admin.get(&path)).await;
+        let asked = asked.map_err(|_| format!("{admin} does not answer within {limit:?}"))?;
+        let is_late = began.elapsed() >= limit.min(LATE);
+        match asked {
+            // Its end is seen here a moment before the gateway has written it down.
+            Ok(answered) if answered.body.get("state").is_none_or(|state| state != "open") => {
+                return Ok(answered.body);
+            }
+            Ok(_) | Err(AdminError::Refused { status: StatusCode::NOT_FOUND, .. }) if !is_late => {}
+            Ok(answered) => return Ok(answered.body),
+            Err(error) => return Err(error.to_string()),
+        }
+        tokio::time::sleep(AGAIN).await;
+    }
+}
+
+/// How long the gateway may take to know of the end of a session.
+const LATE: Duration = Duration::from_secs(2);
+
+/// How soon a session that still ends is asked for again.
+const AGAIN: Duration = Duration::from_millis(50);
 
 type Prepared = (Vec<Plan>, tokio_rustls::rustls::RootCertStore);
 

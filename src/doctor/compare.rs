@@ -67,6 +67,12 @@ pub fn text(first: &Report, second: &Report, style: Style) -> String {
         column_of(vec![report.request_id.clone().unwrap_or_else(|| "-".to_owned())], column)
     });
     rows(&mut out, "request id", &ids, column, str::to_owned);
+    for report in [first, second].into_iter().filter(|report| !report.gateway.is_empty()) {
+        out.push_str(&format!("\nThe gateway's own view of {}:\n", report.url));
+        for line in &report.gateway {
+            out.push_str(&format!("  {line}\n"));
+        }
+    }
     out.push('\n');
     let room = style.width.unwrap_or(usize::MAX);
     for line in wrap(&verdict(first, second), room, 0) {

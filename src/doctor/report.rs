@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use super::gateway_view;
 use super::plan::Secrets;
 use crate::telemetry::escape::printable;
 
@@ -87,6 +88,8 @@ pub struct Report {
     pub request_id: Option<String>,
     /// What the gateway says of this connection, line by line.
     pub gateway: Vec<String>,
+    /// The same as it was answered.
+    gateway_json: Option<Value>,
     secrets: Secrets,
 }
 
@@ -167,7 +170,14 @@ impl<T> Passed<T> {
 impl Report {
     /// Nothing was done yet.
     pub fn new(url: String, secrets: Secrets) -> Self {
-        Self { url, steps: Vec::new(), request_id: None, gateway: Vec::new(), secrets }
+        Self {
+            url,
+            steps: Vec::new(),
+            request_id: None,
+            gateway: Vec::new(),
+            gateway_json: None,
+            secrets,
+        }
     }
 
     /// The step that failed.
@@ -214,9 +224,14 @@ impl Report {
         self.steps.push(step);
     }
 
-    /// Keeps what the gateway says.
-    pub fn set_gateway(&mut self, lines: Vec<String>) {
+    /// Keeps what the gateway says, or why it says nothing.
+    pub fn set_gateway(&mut self, answer: Result<Value, String>) {
+        let (lines, json) = match answer {
+            Ok(session) => (gateway_view::lines(&session), session),
+            Err(error) => (error.lines().map(str::to_owned).collect(), json!({ "error": error })),
+        };
         self.gateway = self.clean(lines);
+        self.gateway_json = Some(json);
     }
 
     /// Keeps the id by which the other side knows this connection.
@@ -237,13 +252,17 @@ impl Report {
             })
         });
         let failed = self.failed().map(StepName::as_str);
-        json!({
+        let mut report = json!({
             "ok": failed.is_none(),
             "failed": failed,
             "steps": steps.collect::<Vec<_>>(),
             "url": self.url,
             "request_id": self.request_id,
-        })
+        });
+        if let (Some(gateway), Some(map)) = (&self.gateway_json, report.as_object_mut()) {
+            map.insert("gateway".to_owned(), gateway.clone());
+        }
+        report
     }
 
     fn clean(&self, lines: Vec<String>) -> Vec<String> {

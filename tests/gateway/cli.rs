@@ -455,6 +455,16 @@ async fn what_the_demo_prints_is_true() {
         run(&["check", "--config", folder.join("framegate.toml").to_str().unwrap()]).await;
     assert_eq!(checked.code, 0, "{}", checked.stderr);
 
+    // Doctor's command, as it stands there; the gateway tells its own view of the connection.
+    let doctor = greeting.split_once(" doctor ").unwrap().1.split_once("6. Be somebody").unwrap().0;
+    let program = env!("CARGO_BIN_EXE_framegate");
+    let mut shell = Command::new("sh");
+    shell.args(["-c", &format!("{program} doctor {doctor}")]);
+    let ran = outcome(shell).await;
+    assert_eq!(ran.code, 0, "{}{}", ran.stdout, ran.stderr);
+    assert!(ran.stdout.contains("All is well with this connection."), "{}", ran.stdout);
+    assert!(ran.stdout.contains("user alice, route /chat/{room}/ws"), "{}", ran.stdout);
+
     // The command for another user's token, as it stands there.
     let token = greeting.split_once("Be somebody else.").unwrap().1.lines().skip(1);
     let command: Vec<_> = token.take_while(|line| !line.is_empty()).collect();

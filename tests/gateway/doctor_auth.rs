@@ -206,3 +206,36 @@ async fn whatever_a_server_repeats_of_the_token_is_hidden() {
     assert!(stdout.contains("\\u{1b}[31m \\u{202e} you are [token]"), "{stdout}");
     assert!(!stdout.contains('\u{1b}'), "{stdout}");
 }
+
+#[tokio::test]
+async fn the_gateways_view_stands_beside_ones_own() {
+    let (gateway, url) = gateway("").await;
+    let admin = format!("http://{}", gateway.admin);
+    let expired = token_with("alice", json!({ "exp": now() - 7260 }));
+    for page in [&[][..], &["--origin", ORIGIN]] {
+        let walked =
+            examine(&url, &[&["--token", &expired, "--admin", &admin][..], page].concat()).await;
+        walked.expect("expired", "auth", "the token expired 2 hours ago");
+        let view = &walked.json["gateway"];
+        assert_eq!(view["id"], walked.json["request_id"], "{view:#}");
+        assert_eq!((&view["state"], &view["label"]), (&"refused".into(), &"token_expired".into()));
+    }
+    let good = token("alice");
+    let options = ["--token", &good, "--admin", &admin, "--send", "hello"];
+    let walked = examine(&url, &options).await;
+    walked.expect_ok("a session");
+    let view = &walked.json["gateway"];
+    assert_eq!((&view["state"], &view["user"]), (&"ended".into(), &"alice".into()), "{view:#}");
+    let (_, stdout, _) = doctor(&[&[url.as_str()][..], &options].concat()).await;
+    let (_, shown) = stdout.split_once("The gateway's own view:\n").expect(&stdout);
+    assert!(shown.contains("user alice, route /ws, upstream chat"), "{shown}");
+    assert!(shown.contains("its steps: accept "), "{shown}");
+    hides(&stdout, Some(&good));
+
+    let dead = ["--token", &good, "--admin", "http://127.0.0.1:1"];
+    let walked = examine(&url, &dead).await;
+    walked.expect_ok("no admin listener there");
+    assert!(walked.json["gateway"]["error"].as_str().unwrap().contains("no admin listener"));
+    let (code, _, stderr) = doctor(&[&url, "--admin", "ftp://x"]).await;
+    assert_eq!(code, 64, "{stderr}");
+}

@@ -7,8 +7,8 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use super::material::{
-    AUDIENCE, AUTHORITY, CERTIFICATE, CERTIFICATE_KEY, CONFIG, DemoMaterial, ISSUER, SIGNING_KEY,
-    VERIFYING_KEY,
+    ALICE_TOKEN, AUDIENCE, AUTHORITY, CERTIFICATE, CERTIFICATE_KEY, CONFIG, DemoMaterial, ISSUER,
+    SIGNING_KEY, VERIFYING_KEY,
 };
 
 /// Where everything of the demo listens; all of it on loopback.
@@ -148,9 +148,10 @@ Tokens (ES256, good for 12 hours; a page sends them as a subprotocol, a program 
 }
 
 fn tries(addresses: &Addresses, material: &DemoMaterial, program: &Path) -> String {
-    let Addresses { tls, plain, page, .. } = addresses;
+    let Addresses { tls, plain, page, admin, .. } = addresses;
     let file = |name: &str| shell_word(&material.dir.join(name));
     let (ca, key, program) = (file(AUTHORITY), file(SIGNING_KEY), shell_word(program));
+    let alice = file(ALICE_TOKEN);
     format!(
         "
 Try next
@@ -167,7 +168,12 @@ Try next
        curl -X POST -H 'X-Framegate: 1' http://{page}/backend/start
   4. TLS. A program trusts the demo's authority; in a browser open this address and accept it:
        curl --cacert {ca} https://{tls}/.framegate/health
-  5. Be somebody else. This prints carol's token, to be put in the place of `wrong` above:
+  5. Why does it fail? This looks at every step of a connection, and asks the gateway for its own view.
+     Leave --ca or --token-file out, misspell the path, or kill the backend first, and read what it says:
+       {program} doctor wss://{tls}/chat/lobby/ws \\
+            --ca {ca} \\
+            --token-file {alice} --admin http://{admin}
+  6. Be somebody else. This prints carol's token, to be put in the place of `wrong` above:
        {program} token --key {key} --algorithm ES256 --user carol \\
             --issuer {ISSUER} --audience {AUDIENCE} --claim token_use=access
 "
@@ -250,6 +256,8 @@ mod tests {
             "curl -X POST -H 'X-Framegate: 1' http://127.0.0.1:8000/backend/stop",
             "curl --cacert /tmp/demo/ca.pem https://127.0.0.1:8443/.framegate/health\n",
             "./framegate token --key /tmp/demo/jwt-key.pem ",
+            "./framegate doctor wss://127.0.0.1:8443/chat/lobby/ws \\\n",
+            "--token-file /tmp/demo/alice.jwt --admin http://127.0.0.1:9901\n",
         ] {
             assert!(text.contains(part), "{part} is not in\n{text}");
         }
