@@ -16,6 +16,7 @@ use crate::doctor::plan::{Address, Plan, Token};
 use crate::doctor::render::Style;
 use crate::doctor::report::{Report, StepName};
 use crate::doctor::{compare, render, request, tls, walk};
+use crate::handshake::request::is_token;
 
 /// `framegate doctor`'s arguments.
 #[derive(Debug, Clone, clap::Args)]
@@ -254,9 +255,7 @@ fn header(text: &str) -> Result<(HeaderName, HeaderValue), String> {
 }
 
 fn subprotocol(text: &str) -> Result<String, String> {
-    let legal = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
-    let is_name = !text.is_empty() && text.bytes().all(legal);
-    is_name.then(|| text.to_owned()).ok_or_else(|| "no name of a subprotocol".to_owned())
+    if is_token(text) { Ok(text.to_owned()) } else { Err("no name of a subprotocol".to_owned()) }
 }
 
 fn limit(text: &str) -> Result<Duration, String> {

@@ -188,26 +188,46 @@ impl Message {
     }
 }
 
-/// Messages that come until it is quiet for `quiet`, the first within `first`, all within `total`.
-pub async fn gather(
-    conversation: &mut Conversation,
-    first: Duration,
-    quiet: Duration,
-    total: Duration,
-) -> (Vec<(Message, Duration)>, Option<End>) {
+/// A series of messages.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Series {
+    /// The first of them, each with the time after which it came.
+    pub first: Vec<(Message, Duration)>,
+    /// How many there were.
+    pub count: u64,
+}
+
+/// How long is listened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Patience {
+    /// For the first message.
+    pub first: Duration,
+    /// For each further one.
+    pub quiet: Duration,
+    /// For all together.
+    pub total: Duration,
+}
+
+/// Listens until it is quiet, or the time is over, or the conversation.
+pub async fn gather(conversation: &mut Conversation, patience: Patience) -> (Series, Option<End>) {
     let began = Instant::now();
-    let mut messages = Vec::new();
+    let mut series = Series::default();
     loop {
-        let patience = if messages.is_empty() { first } else { quiet };
-        let patience = patience.min(total.saturating_sub(began.elapsed()));
-        match tokio::time::timeout(patience, conversation.next()).await {
-            Err(_) => return (messages, None),
-            Ok(Heard::Message(message)) => messages.push((message, began.elapsed())),
-            Ok(Heard::Pong(_)) => {}
-            Ok(Heard::End(end)) => return (messages, Some(end)),
+        let wait = if series.count == 0 { patience.first } else { patience.quiet };
+        let left = patience.total.saturating_sub(began.elapsed());
+        if left.is_zero() {
+            return (series, None);
         }
-        if began.elapsed() >= total {
-            return (messages, None);
+        match tokio::time::timeout(wait.min(left), conversation.next()).await {
+            Err(_) => return (series, None),
+            Ok(Heard::Message(message)) => {
+                series.count = series.count.saturating_add(1);
+                if series.first.len() < LISTED {
+                    series.first.push((message, began.elapsed()));
+                }
+            }
+            Ok(Heard::Pong(_)) => {}
+            Ok(Heard::End(end)) => return (series, Some(end)),
         }
     }
 }
@@ -232,6 +252,9 @@ fn masking() -> Masking {
     getrandom::fill(&mut key).expect("the operating system gives random bytes");
     Masking::Key(key)
 }
+
+/// Messages of a series that are kept.
+const LISTED: usize = 5;
 
 /// Bytes of a message that are kept.
 const PREVIEW: usize = 512;

@@ -51,6 +51,10 @@ impl Head {
             };
             at += length;
             let status = response.code.unwrap_or_default();
+            // RFC 9110 section 7.8: HTTP/1.0 has no Upgrade, and browsers take none there.
+            if status == 101 && response.version == Some(0) {
+                return Read::Broken("its 101 is HTTP/1.0, which knows no upgrade");
+            }
             if !(100..200).contains(&status) || status == 101 {
                 return Read::Whole(Self::of(&response, status), at);
             }
@@ -156,7 +160,8 @@ pub(super) mod tests {
     fn what_is_no_answer_is_named() {
         let large = format!("HTTP/1.1 200 OK\r\nX: {}", "x".repeat(MAX_HEAD));
         let many = format!("HTTP/1.1 200 OK\r\n{}\r\n", "X: y\r\n".repeat(101));
-        let rows: [(&[u8], &str); 6] = [
+        let rows: [(&[u8], &str); 7] = [
+            (b"HTTP/1.0 101 S\r\n\r\n", "its 101 is HTTP/1.0, which knows no upgrade"),
             (b"\x15\x03\x01\x00\x02\x02\x46", "it is not HTTP/1.1"),
             (b"SSH-2.0-OpenSSH_9.2\r\n", "it is not HTTP/1.1"),
             (b"HTTP/1.1 abc\r\n\r\n", "its status line or a header of it is malformed"),

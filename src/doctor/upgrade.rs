@@ -185,7 +185,13 @@ async fn body(stream: &mut Stream, head: &Head, mut body: Vec<u8>) -> String {
     // What has come by then is enough to go by.
     let _ = timeout(BODY_WAIT, read).await;
     body.truncate(wanted);
-    String::from_utf8_lossy(&body).into_owned()
+    let text = String::from_utf8_lossy(&body).into_owned();
+    let is_chunked = head.get("transfer-encoding").is_some_and(|coding| coding.contains("chunked"));
+    // The size of the first chunk is a line of its own (RFC 9112 section 7.1); more is not needed.
+    match text.split_once("\r\n") {
+        Some((_, behind)) if is_chunked => behind.to_owned(),
+        _ => text,
+    }
 }
 
 const LONGEST_BODY: usize = 4096;

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use tokio::time::timeout;
 use tokio_rustls::rustls::RootCertStore;
 
-use super::conversation::{Conversation, End, Heard, Message, gather};
+use super::conversation::{Conversation, End, Heard, Patience, Series, gather};
 use super::diagnosis::closing::NORMAL;
 use super::diagnosis::{Case, auth, closing, frames, status, switching};
 use super::head::Head;
@@ -226,7 +226,8 @@ impl Walk<'_> {
 
     async fn messages(&self, conversation: &mut Conversation) -> Result<Passed<()>, Failure> {
         let limit = self.plan.timeout;
-        let (joining, end) = gather(conversation, limit.min(JOIN), QUIET, limit).await;
+        let patience = Patience { first: limit.min(JOIN), quiet: QUIET, total: limit.min(BUSY) };
+        let (joining, end) = gather(conversation, patience).await;
         let mut seen = listed("on joining", &joining);
         if let Some(end) = end {
             return Err(self.ended(end, StepName::Messages, seen));
@@ -238,12 +239,13 @@ impl Walk<'_> {
             seen.push(format!("sending failed: {error}"));
             return Err(frames::lost(true).fails(StepName::Messages, seen));
         }
-        let (live, end) = gather(conversation, limit, QUIET, limit).await;
+        let patience = Patience { first: limit, quiet: QUIET, total: limit };
+        let (live, end) = gather(conversation, patience).await;
         seen.extend(listed(&format!("live, after sending {} bytes", text.len()), &live));
         if let Some(end) = end {
             return Err(self.ended(end, StepName::Messages, seen));
         }
-        let warning = live.is_empty().then(|| {
+        let warning = (live.count == 0).then(|| {
             Finding::new(
                 format!("nothing came back within {limit:?}: the server does not answer what was sent, or not \
                          to the one who sent it"),
@@ -348,16 +350,14 @@ fn close_text(status: CloseStatus, reason: &str) -> String {
     }
 }
 
-fn listed(when: &str, messages: &[(Message, Duration)]) -> Vec<String> {
-    if messages.is_empty() {
+fn listed(when: &str, series: &Series) -> Vec<String> {
+    if series.count == 0 {
         return vec![format!("{when}: nothing")];
     }
-    let more = messages.len().saturating_sub(LISTED);
-    let mut lines: Vec<_> = messages
-        .iter()
-        .take(LISTED)
-        .map(|(message, after)| format!("{when}: {}", message.line(*after)))
-        .collect();
+    let shown = series.first.iter();
+    let mut lines: Vec<_> =
+        shown.map(|(message, after)| format!("{when}: {}", message.line(*after))).collect();
+    let more = series.count.saturating_sub(lines.len() as u64);
     lines.extend((more > 0).then(|| format!("{when}: and {more} more")));
     lines
 }
@@ -370,5 +370,5 @@ const JOIN: Duration = Duration::from_secs(1);
 const QUIET: Duration = Duration::from_millis(300);
 /// How long the server may take to end the connection after Close.
 const LINGER: Duration = Duration::from_secs(2);
-/// Messages shown of a series.
-const LISTED: usize = 5;
+/// How long a place where it is never quiet is listened to on joining.
+const BUSY: Duration = Duration::from_secs(2);

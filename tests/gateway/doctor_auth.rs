@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::support::doctor::{doctor, examine, serving};
+use crate::support::doctor::{doctor, examine, polite, serving};
 use crate::support::tokens::{now, sign_as, sign_with, token, token_with};
 use crate::support::{Backend, Gateway, Setup};
 
@@ -165,14 +165,7 @@ async fn a_wrong_clock_is_found_by_the_date_of_the_answer() {
     let walked = examine(&format!("ws://{ahead}/ws"), &["--token", &soon]).await;
     walked.expect("clock skew", "auth", "ahead of this machine's: by it the token has expired");
     let open = serving(async |asked| {
-        let mut wire = asked.accept("Date: Fri, 01 Jan 2100 00:00:00 GMT\r\n").await;
-        while let Some(frame) = wire.frame().await {
-            match frame.opcode() {
-                8 => return wire.send(frame.first, &frame.payload).await,
-                9 => wire.send(0x8a, &frame.payload).await,
-                _ => {}
-            }
-        }
+        polite(asked.accept("Date: Fri, 01 Jan 2100 00:00:00 GMT\r\n").await).await;
     });
     let walked = examine(&format!("ws://{}/ws", open.await), &["--token", &soon]).await;
     walked.expect_ok("a wrong clock and an open door");

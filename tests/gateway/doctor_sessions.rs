@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use crate::support::doctor::{doctor, examine, serving};
+use crate::support::doctor::{doctor, examine, polite, serving, until_close};
 use crate::support::wire::encode;
 use crate::support::{Backend, Gateway, Setup, Wire};
 
@@ -102,21 +102,10 @@ async fn a_ping_that_is_never_answered_fails_by_the_deadline() {
     assert_eq!(walked.seen("ping"), "no Pong within 500ms");
 }
 
-/// Answers Pings; at the client's Close it ends as it is told.
-async fn until_close(mut wire: Wire) -> Wire {
-    while let Some(frame) = wire.frame().await {
-        match frame.opcode() {
-            8 => break,
-            9 => wire.send(0x8a, &frame.payload).await,
-            _ => {}
-        }
-    }
-    wire
-}
-
 #[tokio::test]
 async fn each_way_not_to_answer_close_is_told() {
-    let silent = serving(async |asked| deaf(until_close(asked.accept("").await).await).await).await;
+    let silent =
+        serving(async |asked| deaf(until_close(asked.accept("").await).await.0).await).await;
     let walked = examine(&ws(silent), &["--timeout", "500ms"]).await;
     walked.expect("no Close", "close", "does not answer Close by Close");
 
@@ -125,14 +114,14 @@ async fn each_way_not_to_answer_close_is_told() {
     walked.expect("drop at Close", "close", "instead of answering Close by Close");
 
     let failing = serving(async |asked| {
-        let mut wire = until_close(asked.accept("").await).await;
+        let (mut wire, _) = until_close(asked.accept("").await).await;
         wire.send_close(1011, "").await;
     });
     let walked = examine(&ws(failing.await), &[]).await;
     walked.expect("1011 for an answer", "close", "the server failed on this connection");
 
     let staying = serving(async |asked| {
-        let mut wire = until_close(asked.accept("").await).await;
+        let (mut wire, _) = until_close(asked.accept("").await).await;
         wire.send_close(1000, "").await;
         deaf(wire).await;
     });
@@ -209,10 +198,7 @@ async fn messages_on_joining_are_told_from_live_ones() {
 
 #[tokio::test]
 async fn nothing_in_answer_to_a_message_is_a_warning() {
-    let address = serving(async |asked| {
-        let mut wire = until_close(asked.accept("").await).await;
-        wire.send_close(1000, "").await;
-    });
+    let address = serving(async |asked| polite(asked.accept("").await).await);
     let walked = examine(&ws(address.await), &["--send", "hello", "--timeout", "500ms"]).await;
     walked.expect_ok("no answer");
     assert!(walked.warning("messages").contains("nothing came back within 500ms"));

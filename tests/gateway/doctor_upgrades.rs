@@ -7,7 +7,7 @@ use std::process::Stdio;
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::process::{Child, Command};
 
-use crate::support::doctor::{doctor, examine, serving};
+use crate::support::doctor::{doctor, examine, polite, serving};
 use crate::support::wire::encode;
 use crate::support::{Backend, Gateway, Setup, within};
 
@@ -209,14 +209,7 @@ async fn who_accepts_compression_is_said_and_who_forces_it_fails() {
         let offer = asked.header("sec-websocket-extensions");
         let accepted = format!("Server: deflating/1\r\n{DEFLATE}");
         let headers = if offer.is_some() { accepted.as_str() } else { "" };
-        let mut wire = asked.accept(headers).await;
-        while let Some(frame) = wire.frame().await {
-            match frame.opcode() {
-                8 => return wire.send(frame.first, &frame.payload).await,
-                9 => wire.send(0x8a, &frame.payload).await,
-                _ => {}
-            }
-        }
+        polite(asked.accept(headers).await).await;
     });
     let backend = optional.await;
     let walked = examine(&ws(backend), &[]).await;

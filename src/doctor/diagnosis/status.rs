@@ -16,6 +16,9 @@ pub fn refused(head: &Head, body: &str, case: Case<'_>) -> (StepName, Finding) {
         };
         return (step, finding);
     }
+    if head.get("cf-mitigated").is_some() {
+        return (StepName::Auth, challenged());
+    }
     match head.status {
         401 => (StepName::Auth, auth::refused(case, None)),
         403 => (StepName::Auth, forbidden(case)),
@@ -33,6 +36,13 @@ fn bad_request(head: &Head, what: &str) -> Finding {
     Finding::new(
         format!("framegate does not take the request as it is: {what}"),
         "correct the URL or the option it speaks of",
+    )
+}
+
+fn challenged() -> Finding {
+    Finding::new(
+        "Cloudflare takes this client for a robot and wants it to pass a check that only a page can show",
+        "exempt the path from the bot check (a WAF rule that skips it), or use another host name for programs",
     )
 }
 
@@ -114,6 +124,12 @@ fn bad(head: &Head, body: &str) -> Finding {
                 "the server speaks other versions of WebSocket only ({version}); browsers speak 13"
             ),
             "renew the server's WebSocket library",
+        );
+    }
+    if body.contains("Transport unknown") {
+        return Finding::new(
+            "Socket.IO answers there, which speaks a protocol of its own over WebSocket",
+            "add its query to the URL: ?EIO=4&transport=websocket",
         );
     }
     if body.to_ascii_lowercase().contains("plain http request was sent to https port")
@@ -285,7 +301,9 @@ mod tests {
             (400, "", "nonsense", Upgrade, "calls the handshake a bad request"),
             (400, "", "The plain HTTP request was sent to HTTPS port", Upgrade, "wss:// is needed"),
             (400, "Sec-WebSocket-Version: 8, 7\r\n", "", Upgrade, "other versions"),
+            (400, "", "{\"code\":0,\"message\":\"Transport unknown\"}", Upgrade, "Socket.IO"),
             (401, "", "", Auth, "no token was sent"),
+            (403, "cf-mitigated: challenge\r\n", "", Auth, "takes this client for a robot"),
             (403, "", "", Auth, "says no"),
             (404, "", "", Upgrade, "has nothing at /ws"),
             (405, "", "", Upgrade, "an ordinary HTTP endpoint"),

@@ -342,7 +342,7 @@ fn query(uri: &Uri) -> Result<Option<String>, BadRequest> {
 }
 
 /// RFC 9110 section 5.6.2.
-pub(super) fn is_token(text: &str) -> bool {
+pub(crate) fn is_token(text: &str) -> bool {
     let is_tchar = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b);
     !text.is_empty() && text.bytes().all(is_tchar)
 }

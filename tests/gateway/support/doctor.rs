@@ -14,7 +14,8 @@ use tokio_rustls::rustls::pki_types::PrivateKeyDer;
 
 use super::backend::Asked;
 use super::tls::Signed;
-use super::{Backend, within};
+use super::wire::{CLOSE, PING, PONG};
+use super::{Backend, Wire, within};
 
 /// The steps with the exit code of each.
 const STEPS: [(&str, i32); 9] = [
@@ -130,6 +131,26 @@ where
     address
 }
 
+/// Answers Pings, and Close by Close.
+pub async fn polite(wire: Wire) {
+    let (mut wire, close) = until_close(wire).await;
+    if let Some(payload) = close {
+        wire.send(CLOSE, &payload).await;
+    }
+}
+
+/// Answers Pings up to the client's Close, whose payload is returned; `None`: the client is gone.
+pub async fn until_close(mut wire: Wire) -> (Wire, Option<Vec<u8>>) {
+    while let Some(frame) = wire.frame().await {
+        match frame.first {
+            CLOSE => return (wire, Some(frame.payload)),
+            PING => wire.send(PONG, &frame.payload).await,
+            _ => {}
+        }
+    }
+    (wire, None)
+}
+
 /// A server with this certificate, which only shakes hands.
 pub async fn tls_server(signed: &Signed) -> SocketAddr {
     let key = PrivateKeyDer::try_from(signed.key.serialize_der()).unwrap();
@@ -150,14 +171,7 @@ pub async fn tls_server(signed: &Signed) -> SocketAddr {
                 // A client that does not trust it goes away.
                 let Ok(stream) = acceptor.accept(stream).await else { return };
                 let Some(asked) = Asked::try_read(stream).await else { return };
-                let mut wire = asked.accept("").await;
-                while let Some(frame) = wire.frame().await {
-                    match frame.opcode() {
-                        8 => return wire.send(frame.first, &frame.payload).await,
-                        9 => wire.send(0x8a, &frame.payload).await,
-                        _ => {}
-                    }
-                }
+                polite(asked.accept("").await).await;
             });
         }
     });
