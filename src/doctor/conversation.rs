@@ -71,6 +71,11 @@ impl Conversation {
         Self { stream, buffer: arrived, inspector, preview: Vec::new(), bytes: 0, pings: 0 }
     }
 
+    /// Whether a frame has begun and not ended.
+    pub fn is_within_frame(&self) -> bool {
+        self.inspector.is_within_frame() || !self.buffer.is_empty()
+    }
+
     /// Sends a text message.
     pub async fn send(&mut self, text: &str) -> io::Result<()> {
         self.write(&message::text(text, masking())).await

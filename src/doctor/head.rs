@@ -114,6 +114,16 @@ impl Head {
         self.get("x-request-id").is_some_and(|id| is_id(&id))
     }
 
+    /// The same for a sentence that tells what it did.
+    pub fn who(&self) -> String {
+        let is_nameless = ["server", "via"].iter().all(|name| self.get(name).is_none());
+        match self.is_from_framegate() {
+            true if is_nameless => "framegate".to_owned(),
+            false if is_nameless => "the server".to_owned(),
+            _ => self.author(),
+        }
+    }
+
     /// Who seems to have answered.
     pub fn author(&self) -> String {
         let server =
@@ -123,7 +133,7 @@ impl Head {
             (Some(server), Some(hint)) => format!("{server}, behind it {hint}"),
             (Some(server), None) => server,
             (None, Some(hint)) => hint.to_owned(),
-            (None, None) => "a server that does not say what it is".to_owned(),
+            (None, None) => "a server that does not name itself".to_owned(),
         };
         match self.get("via") {
             Some(via) => format!("{author}, through a proxy (Via: {via})"),
@@ -181,9 +191,9 @@ pub(super) mod tests {
     fn who_answered_is_read_off_the_headers() {
         let id = "X-Request-Id: 00112233aabbccdd\r\n";
         let rows = [
-            ("", false, "a server that does not say what it is"),
+            ("", false, "a server that does not name itself"),
             (id, true, "framegate (by its X-Request-Id)"),
-            ("X-Request-Id: 00112233AABBCCDD\r\n", false, "a server that does not say what it is"),
+            ("X-Request-Id: 00112233AABBCCDD\r\n", false, "a server that does not name itself"),
             ("Server: nginx\r\n", false, "a server that calls itself \"nginx\""),
             (
                 "Server: nginx\r\nVia: 1.1 x\r\n",

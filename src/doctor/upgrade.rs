@@ -50,16 +50,20 @@ pub async fn ask(plan: &Plan, stream: Stream, offer: Offer, case: Case<'_>) -> A
         _ => None,
     };
     let mut buffer = Vec::with_capacity(2048);
-    let asking = exchange(plan, stream, offer, &mut buffer);
-    match timeout(plan.timeout, Box::pin(asking)).await {
+    let asked = timeout(plan.timeout, Box::pin(exchange(plan, stream, offer, &mut buffer))).await;
+    match asked {
         Ok(Ok((stream, head, length, key))) => {
             let behind = buffer.split_off(length.min(buffer.len()));
             judge(plan, stream, head, behind, &key).await
         }
         Ok(Err(lost)) => unanswered(lost, &buffer, peer, plan, case).await,
-        Err(_) => {
+        Err(_) if buffer.is_empty() => {
             let seen = format!("no answer within {:?}", plan.timeout);
             without(switching::silent(), seen)
+        }
+        Err(_) => {
+            let seen = format!("{} bytes of an answer within {:?}", buffer.len(), plan.timeout);
+            without(switching::too_slow(), seen)
         }
     }
 }

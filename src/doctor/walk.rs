@@ -171,7 +171,7 @@ impl Walk<'_> {
             let why = if self.framegate { ", as framegate always does" } else { "" };
             seen.push(format!(
                 "{} declined it{why}: frames travel as they are written",
-                opened.head.author()
+                opened.head.who()
             ));
             return Ok(Passed::new(opened, seen));
         }
@@ -258,18 +258,21 @@ impl Walk<'_> {
     async fn ping(&self, conversation: &mut Conversation) -> Result<Passed<()>, Failure> {
         let payload = fastrand::u64(..).to_be_bytes();
         let began = Instant::now();
+        let (mut pongs, mut messages) = (0_u64, 0_u64);
         let exchange = async {
             // Where it fails, the next read tells why.
             let _ = conversation.ping(&payload).await;
             loop {
                 match conversation.next().await {
                     Heard::Pong(found) if found == payload => return Ok(()),
-                    Heard::Pong(_) | Heard::Message(_) => {}
+                    Heard::Pong(_) => pongs += 1,
+                    Heard::Message(_) => messages += 1,
                     Heard::End(end) => return Err(end),
                 }
             }
         };
-        match timeout(self.plan.timeout, exchange).await {
+        let answered = timeout(self.plan.timeout, exchange).await;
+        match answered {
             Ok(Ok(())) => {
                 let mut seen =
                     vec![format!("Pong after {:.1} ms", began.elapsed().as_secs_f64() * 1e3)];
@@ -280,8 +283,14 @@ impl Walk<'_> {
             }
             Ok(Err(end)) => Err(self.ended(end, StepName::Ping, Vec::new())),
             Err(_) => {
-                let seen = vec![format!("no Pong within {:?}", self.plan.timeout)];
-                Err(frames::no_pong().fails(StepName::Ping, seen))
+                let mut seen = vec![format!("no Pong within {:?}", self.plan.timeout)];
+                seen.extend((messages > 0).then(|| format!("meanwhile {messages} messages")));
+                let finding = match pongs {
+                    0 if conversation.is_within_frame() && messages == 0 => frames::unfinished(),
+                    0 => frames::no_pong(),
+                    _ => frames::foreign_pong(),
+                };
+                Err(finding.fails(StepName::Ping, seen))
             }
         }
     }

@@ -100,6 +100,21 @@ async fn a_ping_that_is_never_answered_fails_by_the_deadline() {
     let walked = examine(&ws(address), &["--timeout", "500ms"]).await;
     walked.expect("no Pong", "ping", "does not answer a Ping");
     assert_eq!(walked.seen("ping"), "no Pong within 500ms");
+    let foreign = serving(async |asked| {
+        let mut wire = asked.accept("").await;
+        wire.frame().await;
+        wire.send(0x8a, b"another").await;
+        deaf(wire).await;
+    });
+    let walked = examine(&ws(foreign.await), &["--timeout", "500ms"]).await;
+    walked.expect("another Pong", "ping", "a Pong with other content");
+    let unfinished = serving(async |asked| {
+        let mut wire = asked.accept("").await;
+        wire.send_raw(&encode(0x82, &[0; 9000], None)[..5000]).await;
+        deaf(wire).await;
+    });
+    let walked = examine(&ws(unfinished.await), &["--timeout", "500ms"]).await;
+    walked.expect("half a frame", "ping", "began a frame that does not come to its end");
 }
 
 #[tokio::test]
@@ -244,10 +259,10 @@ ok    tls N ms  encrypt it, and check who answers
                               not used: a ws:// URL; everybody on the way can read along
 ok    upgrade N ms  ask by HTTP to go on as a WebSocket; the only good answer is 101
                               HTTP 101 Switching Protocols
-                              answered by a server that does not say what it is
+                              answered by a server that does not name itself
 ok    extensions N ms  offer compression, and see who accepts it
                               offered permessage-deflate
-                              a server that does not say what it is declined it: frames travel as they are written
+                              the server declined it: frames travel as they are written
 ok    auth N ms  look at the token, and whether it was believed
                               no token was sent
 ok    messages N ms  listen for messages, and send one if asked to

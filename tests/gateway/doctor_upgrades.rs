@@ -162,7 +162,13 @@ async fn a_subprotocol_that_is_not_chosen_is_a_warning() {
 #[tokio::test]
 async fn answers_that_are_no_answer_are_told_apart() {
     let hanging = serving(async |mut asked| while asked.wire.fill().await {}).await;
+    let stalling = serving(async |mut asked| {
+        asked.wire.send_raw(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: web").await;
+        while asked.wire.fill().await {}
+    })
+    .await;
     let rows = [
+        ("half an answer", stalling, "its head does not come to an end"),
         ("hanging backend", hanging, "nobody answers the upgrade request"),
         ("ended", answering("").await, "ended the connection without an answer"),
         ("SSH", answering("SSH-2.0-OpenSSH_9.2p1\r\n").await, "no web server"),

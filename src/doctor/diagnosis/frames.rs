@@ -74,6 +74,23 @@ pub fn no_pong() -> Finding {
     )
 }
 
+/// Pongs, none of which answers our Ping.
+pub fn foreign_pong() -> Finding {
+    Finding::new(
+        "the server answers a Ping by a Pong with other content, so that nobody can tell what it answers",
+        "let it send back the Ping's own payload (RFC 6455 section 5.5.3)",
+    )
+}
+
+/// A frame that began and does not end.
+pub fn unfinished() -> Finding {
+    Finding::new(
+        "the server began a frame that does not come to its end, and nothing can pass it: it stalls while it \
+         writes, or the frame's length is wrong",
+        "look at what it sends first after the handshake; a large message is better sent in fragments",
+    )
+}
+
 /// No Close in answer to ours.
 pub fn no_close() -> Finding {
     Finding::new(

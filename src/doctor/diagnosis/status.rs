@@ -144,7 +144,7 @@ fn bad(head: &Head, body: &str) -> Finding {
         format!(
             "{} calls the handshake a bad request: it is no WebSocket server, wants something more in it, \
                  or a proxy changed it on the way",
-            capital(&head.author())
+            capital(&head.who())
         ),
         "read its answer above; if there is a proxy, look whether it passes Upgrade, Connection and HTTP/1.1 on",
     )
@@ -183,7 +183,7 @@ fn stripped(head: &Head) -> Finding {
 }
 
 fn other(head: &Head, case: Case<'_>) -> Finding {
-    let author = capital(&head.author());
+    let author = capital(&head.who());
     let path = case.plan.target.path_and_query.split('?').next().unwrap_or_default();
     let retry =
         head.get("retry-after").map_or(String::new(), |time| format!(" (Retry-After: {time})"));

@@ -113,6 +113,15 @@ pub fn silent() -> Finding {
     )
 }
 
+/// An answer that began and did not come to its end.
+pub fn too_slow() -> Finding {
+    Finding::new(
+        "an answer began, but its head does not come to an end: the server or a proxy stalls in the middle of \
+         writing it, or sends it drop by drop",
+        "look at what the server does between its headers, or give it longer with --timeout",
+    )
+}
+
 /// The connection ended instead of an answer.
 pub fn ended(case: Case<'_>) -> Finding {
     let scheme = if case.plan.target.secure {
