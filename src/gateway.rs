@@ -13,6 +13,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::admin::Unready;
 use crate::admin::guards::Guards;
+use crate::admission::jwks::KeySource;
 use crate::admission::rejection::Rejection;
 use crate::admission::users::UserPlace;
 use crate::admission::{Admission, Permit, token};
@@ -318,6 +319,11 @@ impl Gateway {
         &self.admission
     }
 
+    /// Where published keys come from.
+    pub(crate) fn key_sources(&self) -> impl Iterator<Item = &Arc<KeySource>> {
+        self.admission.key_sources()
+    }
+
     /// The public listeners.
     pub(crate) fn listeners(&self) -> &[Arc<Listener>] {
         &self.listeners
@@ -365,6 +371,8 @@ impl Gateway {
         if !self.process.is_listening() {
             reasons.push(Unready::NoListener);
         }
+        let without = self.admission.without_keys(self.config(), unix_now());
+        reasons.extend(without.into_iter().map(Unready::NoKeys));
         if !self.upstreams.iter().any(Upstream::has_healthy_endpoint) {
             reasons.push(Unready::NoHealthyEndpoint);
         }

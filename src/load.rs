@@ -52,7 +52,7 @@ pub fn load(config: Config, process: &Process) -> Result<Loaded, Vec<Problem>> {
         problems.push(problem);
         None
     });
-    let admission = Admission::new(&config, Arc::clone(&process.users))
+    let admission = Admission::new(&config, Arc::clone(&process.users), &process.key_sources)
         .map_err(|more| problems.extend(more))
         .ok();
     let mut upstreams = Vec::new();

@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::admin::overview::Dashboard;
+use crate::admission::jwks::SourceTable;
 use crate::admission::limits::{AddressTable, ConnectionPools};
 use crate::admission::users::UserTable;
 use crate::config::ProcessLimits;
@@ -34,6 +35,8 @@ pub struct Process {
     pub endpoints: EndpointTable,
     /// What the admin listener's page remembers.
     pub(crate) dashboard: Dashboard,
+    /// Keys that issuers publish.
+    pub key_sources: SourceTable,
     /// Every task that must end before the process does.
     pub(crate) tasks: TaskTracker,
     /// Open sockets, and connections whose request is not decided on: a drain lets them finish.
@@ -55,6 +58,7 @@ impl Process {
             users: Arc::default(),
             endpoints: EndpointTable::default(),
             dashboard: Dashboard::new(Instant::now(), Timestamp::now()),
+            key_sources: SourceTable::default(),
             tasks: TaskTracker::new(),
             handshakes: TaskTracker::new(),
             abort: CancellationToken::new(),

@@ -18,6 +18,7 @@ use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::admission::jwks::refresh::Refreshes;
 use crate::config::{Change, Changes, Config, Problem};
 use crate::gateway::Gateway;
 use crate::listener::Listener;
@@ -45,6 +46,7 @@ pub(crate) struct Reloader {
     open: Arc<OpenListeners>,
     stop_listening: CancellationToken,
     checks: Checks,
+    refreshes: Refreshes,
     /// Tasks that are nobody's session.
     background: TaskTracker,
     /// What is wrong with certificates has been said, and is not said again.
@@ -76,6 +78,7 @@ impl Reloader {
             open: Arc::default(),
             stop_listening,
             checks: Checks::default(),
+            refreshes: Refreshes::default(),
             background,
             told: HashSet::new(),
         }
@@ -86,7 +89,7 @@ impl Reloader {
         &self.open
     }
 
-    /// Accepts on these sockets and checks the upstreams of the gateway in force.
+    /// Accepts on these sockets, checks the upstreams and fetches the keys of the gateway in force.
     pub(crate) fn begin(&mut self, sockets: Vec<Bound>) {
         let gateway = self.current.gateway();
         for (listener, socket) in sockets {
@@ -94,6 +97,7 @@ impl Reloader {
             self.open.open(&listener, socket, self.current.clone(), stop);
         }
         self.checks.follow(gateway.upstreams(), gateway.telemetry(), &self.background);
+        self.refreshes.follow(gateway.key_sources(), gateway.telemetry(), &self.background);
         gateway.certificates_loaded();
     }
 

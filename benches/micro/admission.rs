@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use divan::{Bencher, black_box};
+use framegate::admission::jwks::SourceTable;
 use framegate::admission::limits::AddressTable;
 use framegate::admission::{Admission, jwt, keys, token};
 use framegate::route::Router;
@@ -38,7 +39,8 @@ fn extract(bencher: Bencher<'_, '_>) {
 fn admit(bencher: Bencher<'_, '_>, algorithm: Algorithm) {
     let signed = setup::signed(algorithm);
     let config = setup::config(&signed, &format!("{algorithm:?}"));
-    let (admission, _) = Admission::new(&config, Arc::default()).expect("keys");
+    let (admission, _) =
+        Admission::new(&config, Arc::default(), &SourceTable::default()).expect("keys");
     let matched = Router::new(&config.routes).find("chat.example.com", PATH).expect("a route");
     let request = setup::request(&signed.token);
     let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");

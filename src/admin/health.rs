@@ -100,8 +100,12 @@ fn show(gateway: &Arc<Gateway>, _: &Call) -> Result<Response<Bytes>, Failure> {
         tls: listener.tls.is_some(),
         connections: metrics.open_connections(&listener.label),
     });
-    let verifiers = gateway.admission().key_counts();
-    let verifiers = verifiers.map(|(name, keys)| VerifierHealth { name, keys, jwks: None });
+    let unix = at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
+    let verifiers = gateway.admission().verifiers().iter().map(|verifier| VerifierHealth {
+        name: &verifier.name,
+        keys: verifier.count(unix),
+        jwks: None,
+    });
     let (last_reload_successful, last_reload) = metrics.last_reload();
     let mut health = Health {
         status: "ok",

@@ -93,6 +93,18 @@ pub fn secret(bytes: &[u8], algorithm: Algorithm) -> Result<Vec<u8>, KeyFault> {
     }
 }
 
+/// The public key that a member of a key set holds, for tokens of `algorithm`.
+///
+/// # Errors
+///
+/// When it holds none, or one that does not fit the algorithm.
+pub(crate) fn public_key(
+    jwk: &Map<String, Value>,
+    algorithm: Algorithm,
+) -> Result<DecodingKey, KeyFault> {
+    jwk_material(jwk, algorithm)?.into_key(algorithm)
+}
+
 /// A key before it is bound to its algorithm.
 enum Material {
     Secret(Vec<u8>),
@@ -317,7 +329,7 @@ fn jwk_material(jwk: &Map<String, Value>, algorithm: Algorithm) -> Result<Materi
     }
 }
 
-fn member<'a>(jwk: &'a Map<String, Value>, name: &str) -> Option<&'a str> {
+pub(super) fn member<'a>(jwk: &'a Map<String, Value>, name: &str) -> Option<&'a str> {
     jwk.get(name)?.as_str()
 }
 

@@ -8,11 +8,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use identity::Identity;
-use keys::KeySet;
+use jwks::{KeySource, SourceTable};
+use jwt::Token;
 use rejection::Rejection;
+use signature::VerifierKeys;
 use token::Presented;
 use users::{ScopeKey, UserKey, UserPlace, UserTable};
 
+use crate::config::locations::child;
 use crate::config::{Config, Problem, UserScope};
 use crate::handshake::request::UpgradeRequest;
 use crate::route::{Match, Parameters};
@@ -20,6 +23,7 @@ use crate::route::{Match, Parameters};
 pub mod authorize;
 pub mod identity;
 mod json;
+pub mod jwks;
 pub mod jwt;
 pub mod key_file;
 pub mod keys;
@@ -27,12 +31,13 @@ pub mod limits;
 pub mod origin;
 pub mod rate;
 pub mod rejection;
+pub mod signature;
 pub mod token;
 pub mod users;
 
 /// What admission needs to decide.
 pub struct Admission {
-    verifiers: Vec<(Arc<str>, KeySet)>,
+    verifiers: Vec<VerifierKeys>,
     users: Arc<UserTable>,
 }
 
@@ -56,18 +61,23 @@ pub struct Subject {
 
 impl Admission {
     /// Reads all verification keys; also returns what is not wrong but unwise. `users` are counted
-    /// whatever the configuration.
+    /// and `sources` of published keys are known whatever the configuration.
     pub fn new(
         config: &Config,
         users: Arc<UserTable>,
+        sources: &SourceTable,
     ) -> Result<(Self, Vec<Problem>), Vec<Problem>> {
         let (mut verifiers, mut warnings, mut problems) = (Vec::new(), Vec::new(), Vec::new());
         for verifier in &config.verifiers {
-            let path = format!("verifiers.{}", verifier.name);
+            let path = child("verifiers", &verifier.name);
+            problems.extend(jwks::check_authorities(verifier, &path, &config.locations).err());
             match keys::load(verifier, &path, &config.locations) {
-                Ok((set, unwise)) => {
-                    verifiers.push((Arc::from(verifier.name.as_str()), set));
+                Ok((fixed, unwise)) => {
                     warnings.extend(unwise);
+                    let name = Arc::from(verifier.name.as_str());
+                    let published =
+                        verifier.jwks.as_ref().map(|jwks| sources.source(verifier, jwks));
+                    verifiers.push(VerifierKeys { name, fixed, published });
                 }
                 Err(wrong) => problems.extend(wrong),
             }
@@ -75,9 +85,9 @@ impl Admission {
         if problems.is_empty() { Ok((Self { verifiers, users }, warnings)) } else { Err(problems) }
     }
 
-    /// The verifiers, and how many keys each has now.
-    pub fn key_counts(&self) -> impl Iterator<Item = (&str, usize)> {
-        self.verifiers.iter().map(|(name, keys)| (&**name, keys.len()))
+    /// The verifiers, each with its keys.
+    pub fn verifiers(&self) -> &[VerifierKeys] {
+        &self.verifiers
     }
 
     /// Decides on a request for a route; `now` in seconds since 1970.
@@ -91,13 +101,15 @@ impl Admission {
         let (route, parameters) = (&config.routes[matched.route], &matched.parameters);
         origin::check(&route.origins, request.origin.as_deref())?;
         let Some(verifier) = route.verifier else { return Ok(Permit { subject: None }) };
-        let (rules, (name, keys)) = (&config.verifiers[verifier], &self.verifiers[verifier]);
+        let (rules, keys) = (&config.verifiers[verifier], &self.verifiers[verifier]);
         let presented = token::extract(&rules.sources, request, &route.origins)?;
-        let identity = jwt::verify(rules, keys, &presented.token, now)?;
+        let token = Token::parse(&presented.token)?;
+        keys.check(&token, rules, now).await?;
+        let identity = token.accept(rules, now)?;
         authorize::check(&route.authorize, &identity.claims, |name| parameters.get(name))
             .map_err(Rejection::Forbidden)?;
         let key = UserKey {
-            verifier: Arc::clone(name),
+            verifier: Arc::clone(&keys.name),
             issuer: identity.issuer.clone(),
             user: Arc::clone(&identity.user),
             scope: scope(&route.limits.user_scope, &route.label, parameters),
@@ -106,6 +118,19 @@ impl Admission {
         let patience = config.keepalive.client_pong + Duration::from_secs(1);
         let place = self.users.reserve(key, &route.limits, patience).await?;
         Ok(Permit { subject: Some(Subject { identity, presented, place }) })
+    }
+
+    /// Where published keys come from.
+    pub(crate) fn key_sources(&self) -> impl Iterator<Item = &Arc<KeySource>> {
+        self.verifiers.iter().filter_map(|keys| keys.published.as_ref())
+    }
+
+    /// Names of the verifiers that routes use and that have no key at `now`.
+    pub(crate) fn without_keys(&self, config: &Config, now: u64) -> Vec<String> {
+        let is_used = |index| config.routes.iter().any(|route| route.verifier == Some(index));
+        let used = self.verifiers.iter().enumerate().filter(|(index, _)| is_used(*index));
+        let without = used.filter(|(_, keys)| keys.is_empty(now));
+        without.map(|(_, keys)| keys.name.to_string()).collect()
     }
 }
 

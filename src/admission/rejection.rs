@@ -46,8 +46,8 @@ pub enum Rejection {
     /// The gateway is going down.
     #[error("the gateway is going down")]
     Draining,
-    /// No verification key could be loaded yet.
-    #[error("the keys to check tokens with could not be loaded yet")]
+    /// There is no key to check the token with, or none that is fresh enough.
+    #[error("the keys to check tokens with are not available at the moment")]
     KeysUnavailable,
     /// The upstream took too long.
     #[error("the upstream took too long to {0}")]

@@ -6,8 +6,12 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use tokio::runtime::Runtime;
+
 use super::Exit;
-use crate::config::{Config, Problem};
+use crate::admission::jwks::fetch::fetch;
+use crate::config::locations::child;
+use crate::config::{Config, Jwks, Problem};
 use crate::load;
 use crate::process::Process;
 use crate::sockets::Held;
@@ -71,11 +75,11 @@ fn examine(file: &Path) -> Result<Vec<Problem>, Vec<Problem>> {
     Ok(warnings)
 }
 
-/// Which endpoints take no connection right now.
+/// Which endpoints take no connection right now, and which keys cannot be fetched.
 fn reachability(config: &Config) -> Vec<Problem> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let Ok(runtime) = runtime else { return Vec::new() };
-    let mut problems = Vec::new();
+    let mut problems = published_keys(config, &runtime);
     for upstream in &config.upstreams {
         for (index, endpoint) in upstream.endpoints.iter().enumerate() {
             let limit = upstream.connect_timeout.min(LONGEST_TRY);
@@ -84,6 +88,26 @@ fn reachability(config: &Config) -> Vec<Problem> {
                 let path = format!("upstreams.{}.endpoints[{index}]", upstream.name);
                 let message = format!("{} cannot be reached now: {error}", endpoint.label);
                 problems.push(config.locations.problem(path, message));
+            }
+        }
+    }
+    problems
+}
+
+fn published_keys(config: &Config, runtime: &Runtime) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    for verifier in &config.verifiers {
+        let Some(jwks) = &verifier.jwks else { continue };
+        let path = child(&child("verifiers", &verifier.name), "jwks");
+        let mut warn = |message| problems.push(config.locations.problem(path.as_str(), message));
+        let once = Jwks { timeout: jwks.timeout.min(LONGEST_TRY), ..jwks.clone() };
+        match runtime.block_on(fetch(&once)) {
+            Err(error) => warn(format!("the keys cannot be fetched now: {error}")),
+            Ok(set) => {
+                if set.keys.is_empty() {
+                    warn("the key set has no key that can be used".to_owned());
+                }
+                set.notes.into_iter().for_each(warn);
             }
         }
     }

@@ -100,7 +100,7 @@ pub(super) fn unix_path(text: &str) -> Result<PathBuf, UnixError> {
 }
 
 /// A host without brackets, and a port.
-fn host_and_port(authority: &str) -> Result<(String, Option<u16>), EndpointError> {
+pub(super) fn host_and_port(authority: &str) -> Result<(String, Option<u16>), EndpointError> {
     let colons = authority.bytes().filter(|byte| *byte == b':').count();
     if colons > 1 && !authority.starts_with('[') {
         return Err(EndpointError::Brackets);

@@ -14,6 +14,7 @@ mod changes;
 mod endpoint;
 mod file;
 mod hosts;
+mod jwks;
 mod limits;
 mod listener;
 pub mod locations;
@@ -29,6 +30,7 @@ mod verifier;
 mod warnings;
 
 pub use changes::{Change, Changes};
+pub use jwks::{Jwks, JwksSource};
 pub use limits::{
     MessageRate, OverRate, ProcessLimits, Rate, RouteLimits, UserScope, WhenUserFull,
 };

@@ -100,6 +100,11 @@ impl<'r, 'i> Table<'r, 'i> {
         Self { report, path, entries, asked: Vec::new() }
     }
 
+    /// Whether `key` is there.
+    pub(super) fn has(&self, key: &str) -> bool {
+        self.entries.iter().any(|(name, _)| name == key)
+    }
+
     /// The value of `key`, if it is there.
     pub(super) fn take(&mut self, key: &'static str) -> Option<Node<'r, 'i>> {
         self.asked.push(key);
@@ -282,7 +287,15 @@ impl<'r, 'i> Node<'r, 'i> {
 
     /// A file; relative to the configuration's folder, or `credential:NAME`.
     pub(super) fn file(&self) -> Option<PathBuf> {
-        let name = self.word()?;
+        self.file_called(&self.word()?)
+    }
+
+    /// The same, where the name is only a part of the value.
+    pub(super) fn file_called(&self, name: &str) -> Option<PathBuf> {
+        if name.is_empty() {
+            self.problem("must name a file");
+            return None;
+        }
         if name.contains(['\n', '\0']) {
             // Perhaps the key itself: it must not be repeated in a message.
             self.problem("must be the name of a file, not its content");

@@ -5,6 +5,7 @@ use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use serde_json::Value;
 use toml::de::DeValue;
 
@@ -138,6 +139,26 @@ impl Node<'_, '_> {
             DeValue::Integer(number) => self.parse_as(number.as_str(), units::duration),
             _ => self.parse(units::duration),
         }
+    }
+
+    /// A moment: RFC 3339 in a string, or TOML's own date with time.
+    pub(super) fn moment(&self) -> Option<Timestamp> {
+        let text = match self.value() {
+            DeValue::Datetime(datetime) => datetime.to_string(),
+            DeValue::String(text) => text.to_string(),
+            _ => {
+                self.wrong_type("a time such as \"2026-12-01T00:00:00Z\"");
+                return None;
+            }
+        };
+        let moment = text.parse().ok();
+        if moment.is_none() {
+            self.problem(
+                "must be a date and a time with its offset from UTC, such as \
+                 \"2026-12-01T00:00:00Z\"",
+            );
+        }
+        moment
     }
 
     /// A size, at least one byte.

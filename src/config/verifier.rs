@@ -3,8 +3,10 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use jsonwebtoken::Algorithm;
 
+use super::jwks::Jwks;
 use super::reader::{Node, Table};
 use super::suggest::{did_you_mean, nearest};
 
@@ -13,8 +15,10 @@ use super::suggest::{did_you_mean, nearest};
 pub struct Verifier {
     /// The NAME.
     pub name: String,
-    /// Static keys, never empty.
+    /// Static keys; empty only where there is `jwks`.
     pub keys: Vec<Key>,
+    /// Keys that the issuer publishes.
+    pub jwks: Option<Jwks>,
     /// Accepted `iss`; empty: not checked.
     pub issuers: Vec<String>,
     /// Accepted `aud`; empty: not checked.
@@ -40,6 +44,8 @@ pub struct Key {
     pub algorithm: Algorithm,
     /// PEM, JWK or raw secret.
     pub file: PathBuf,
+    /// After this it verifies nothing any more.
+    pub not_after: Option<Timestamp>,
 }
 
 /// Where a token may stand in the handshake.
@@ -85,10 +91,14 @@ impl std::str::FromStr for TokenSource {
 impl Verifier {
     /// Reads `[verifiers.NAME]`; faults are reported and leave gaps.
     pub(super) fn read(table: &mut Table<'_, '_>, name: &str) -> Self {
-        let keys = read_keys(table);
+        // Its faults are told, and then keys are not asked for besides.
+        let has_jwks = table.has("jwks");
+        let jwks = table.optional_section("jwks", Jwks::read).flatten();
+        let keys = read_keys(table, has_jwks);
         Self {
             name: name.to_owned(),
             keys,
+            jwks,
             issuers: table.list("issuers", |node| node.word()),
             audiences: table.list("audiences", |node| node.word()),
             leeway: table.duration("leeway", Duration::from_secs(30)),
@@ -106,15 +116,12 @@ impl Verifier {
     }
 }
 
-/// Reads `keys`; also says that `jwks` has to wait.
-fn read_keys(table: &mut Table<'_, '_>) -> Vec<Key> {
-    const HINT: &str = "[{ kid = \"NAME\", algorithm = \"ES256\", file = \"FILE\" }]";
-    if let Some(jwks) = table.take("jwks") {
-        jwks.problem("keys from a URL are not supported yet: list files in `keys`");
-        return table.list("keys", |node| node.table(Key::read).flatten());
-    }
+/// Reads `keys`, of which there must be one unless there is `jwks`.
+fn read_keys(table: &mut Table<'_, '_>, has_jwks: bool) -> Vec<Key> {
+    const HINT: &str =
+        "[{ kid = \"NAME\", algorithm = \"ES256\", file = \"FILE\" }], or jwks = { url = \"URL\" }";
     let mut seen: Vec<(String, Algorithm)> = Vec::new();
-    table.required_list("keys", HINT, |node| {
+    let read = |node: Node<'_, '_>| {
         node.table(|table| {
             let key = Key::read(table)?;
             if let Some(kid) = key.kid.clone() {
@@ -127,7 +134,8 @@ fn read_keys(table: &mut Table<'_, '_>) -> Vec<Key> {
             Some(key)
         })
         .flatten()
-    })
+    };
+    if has_jwks { table.list("keys", read) } else { table.required_list("keys", HINT, read) }
 }
 
 impl Key {
@@ -144,7 +152,8 @@ impl Key {
             .and_then(|node| algorithm(&node));
         let file =
             table.required("file", "a PEM, a JWK or the raw secret").and_then(|node| node.file());
-        Some(Self { kid, algorithm: algorithm?, file: file? })
+        let not_after = table.take("not_after").and_then(|node| node.moment());
+        Some(Self { kid, algorithm: algorithm?, file: file?, not_after })
     }
 }
 

@@ -46,6 +46,10 @@ fn verifiers(config: &Config, warn: &mut impl FnMut(String, &str)) {
             warn(path, "no route uses it");
             continue;
         }
+        let jwks = verifier.jwks.as_ref();
+        if jwks.is_some_and(|jwks| jwks.ca.is_some() && !jwks.is_https()) {
+            warn(format!("{path}.jwks.ca"), "has no effect: `url` is not https");
+        }
         if verifier.issuers.is_empty() {
             warn(child(&path, "issuers"), "empty: who issued a token is not checked");
         }

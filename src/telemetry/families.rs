@@ -32,6 +32,8 @@ pub(super) struct Families {
     pub(super) upstream_healthy: IntGaugeVec,
     pub(super) upstream_sessions: IntGaugeVec,
     pub(super) upstream_connect_failures: IntCounterVec,
+    pub(super) jwks_last_success: IntGaugeVec,
+    pub(super) jwks_refreshes: IntCounterVec,
     pub(super) config_reloads: IntCounterVec,
     pub(super) config_last_reload_successful: IntGauge,
     pub(super) config_last_reload_success: IntGauge,
@@ -147,6 +149,16 @@ impl Families {
                 "upstream_connect_failures_total",
                 "Failed attempts to connect to an endpoint.",
                 &["upstream", "reason"],
+            ),
+            jwks_last_success: to.gauges(
+                "jwks_last_success_timestamp_seconds",
+                "When the key set of a verifier was last fetched; 0: not yet.",
+                &["verifier"],
+            ),
+            jwks_refreshes: to.counters(
+                "jwks_refreshes_total",
+                "Fetches of key sets, by how they went.",
+                &["verifier", "result"],
             ),
             config_reloads: to.counters(
                 "config_reloads_total",

@@ -84,6 +84,26 @@ closed_set! {
 }
 
 closed_set! {
+    /// How a fetch of a key set went; the `result` label.
+    KeyRefresh {
+        /// Its keys are used from now on.
+        Ok = "ok",
+        /// The issuer could not be reached, or the file not be read.
+        Unreachable = "unreachable",
+        /// The issuer's certificate cannot be trusted, or TLS failed in another way.
+        Tls = "tls",
+        /// It took longer than `jwks.timeout`.
+        Timeout = "timeout",
+        /// The issuer answered with another status than 200.
+        Status = "status",
+        /// The set is larger than any set.
+        TooLarge = "too_large",
+        /// What came is no key set.
+        Invalid = "invalid",
+    }
+}
+
+closed_set! {
     /// What a probe says of an endpoint.
     EndpointHealth {
         /// It takes connections; also the state before the first probe.

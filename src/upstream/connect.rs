@@ -1,11 +1,14 @@
 //! Reaching an endpoint: name, TCP, TLS. I/O.
 
 use std::io;
+use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::rustls::pki_types::ServerName;
+use tokio_rustls::rustls::{self, RootCertStore};
 
 use crate::config::Target;
 use crate::stream::Stream;
@@ -53,6 +56,36 @@ pub async fn connect(
     tokio::time::timeout(limit, reach(target, tls))
         .await
         .unwrap_or(Err(ConnectError::Timeout(limit)))
+}
+
+/// Makes TLS to servers whose certificates one of these authorities has signed (the system's, if no
+/// file is named). Blocking file I/O.
+pub(crate) fn tls_connector(ca: Option<&Path>) -> Result<TlsConnector, String> {
+    let mut roots = RootCertStore::empty();
+    let authorities = match ca {
+        Some(file) => crate::listener::tls::read_certificates(file)?,
+        None => rustls_native_certs::load_native_certs().certs,
+    };
+    for authority in authorities {
+        // One of the system's that cannot be used is not ours to complain of.
+        if let Err(error) = roots.add(authority)
+            && ca.is_some()
+        {
+            return Err(format!("not a usable authority: {error}"));
+        }
+    }
+    if roots.is_empty() {
+        return Err("no certificate authorities to check https servers with; install the \
+                    system's or set `ca`"
+            .to_owned());
+    }
+    let mut client = rustls::ClientConfig::builder_with_provider(crate::listener::tls::provider())
+        .with_safe_default_protocol_versions()
+        .map_err(|error| error.to_string())?
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    client.alpn_protocols = vec![b"http/1.1".to_vec()];
+    Ok(TlsConnector::from(Arc::new(client)))
 }
 
 /// Only the transport, as a health check wants it.

@@ -9,9 +9,9 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use tokio_rustls::TlsConnector;
-use tokio_rustls::rustls::{self, RootCertStore};
 
 use super::balance::{self, Candidate};
+use super::connect::tls_connector;
 use crate::config::{self, Locations, Problem, Target};
 
 /// An upstream, with the state of its endpoints.
@@ -190,29 +190,5 @@ impl Drop for EndpointPlace {
 
 fn connector(config: &config::Upstream, locations: &Locations) -> Result<TlsConnector, Problem> {
     let path = format!("upstreams.{}.ca", config.name);
-    let mut roots = RootCertStore::empty();
-    let authorities = match &config.ca {
-        Some(file) => crate::listener::tls::read_certificates(file)
-            .map_err(|error| locations.problem(&path, error))?,
-        None => rustls_native_certs::load_native_certs().certs,
-    };
-    for authority in authorities {
-        if let Err(error) = roots.add(authority)
-            && config.ca.is_some()
-        {
-            return Err(locations.problem(&path, format!("not a usable authority: {error}")));
-        }
-    }
-    if roots.is_empty() {
-        let message = "no certificate authorities to check https endpoints with; \
-                       install the system's or set `ca`";
-        return Err(locations.problem(&path, message));
-    }
-    let mut client = rustls::ClientConfig::builder_with_provider(crate::listener::tls::provider())
-        .with_safe_default_protocol_versions()
-        .map_err(|error| locations.problem(&path, error.to_string()))?
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    client.alpn_protocols = vec![b"http/1.1".to_vec()];
-    Ok(TlsConnector::from(Arc::new(client)))
+    tls_connector(config.ca.as_deref()).map_err(|error| locations.problem(path, error))
 }

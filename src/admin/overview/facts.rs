@@ -57,7 +57,7 @@ fn upstreams(gateway: &Gateway) -> Value {
                 // Nobody looks: nothing is known.
                 "healthy": is_checked.then(|| endpoint.state.is_healthy()),
                 "sessions": endpoint.state.sessions(),
-                "last_error": endpoint.state.last_error(),
+                "last_error": endpoint.state.last_check().and_then(|check| check.error),
             })
         });
         json!({ "name": upstream.config.name, "endpoints": endpoints.collect::<Vec<_>>() })

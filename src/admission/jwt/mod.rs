@@ -15,7 +15,7 @@ use serde_json::{Map, Value};
 use super::authorize::find_claim;
 use super::identity::Identity;
 use super::json;
-use super::keys::KeySet;
+use super::keys::{KeySet, is_hmac};
 use super::rejection::TokenFault;
 use super::token::MAX_TOKEN_BYTES;
 use crate::config::Verifier;
@@ -34,15 +34,9 @@ pub fn verify(
     token: &str,
     now: u64,
 ) -> Result<Identity, TokenFault> {
-    let parts = Parts::parse(token)?;
-    parts.check_signature(keys)?;
-    let claims = parts.claims;
-    let expires_at = check_times(&claims, now, verifier.leeway.as_secs())?;
-    let issuer = check_issuer(&claims, &verifier.issuers)?.map(Into::into);
-    check_audience(&claims, &verifier.audiences)?;
-    check_kind(verifier, parts.header.typ.as_deref(), &claims)?;
-    let user = user(&claims, &verifier.user_claim)?.into();
-    Ok(Identity { user, issuer, claims, expires_at })
+    let token = Token::parse(token)?;
+    token.check_signature(&[keys], now)?;
+    token.accept(verifier, now)
 }
 
 /// What a token says of itself. Nothing of it is verified: it is for showing, never for deciding.
@@ -62,7 +56,7 @@ impl Unverified {
     ///
     /// When its form is wrong.
     pub(crate) fn read(token: &str) -> Result<Self, TokenFault> {
-        let Parts { header: Header { algorithm, kid, typ }, claims, .. } = Parts::parse(token)?;
+        let Token { header: Header { algorithm, kid, typ }, claims, .. } = Token::parse(token)?;
         Ok(Self { algorithm, kid, typ, claims })
     }
 
@@ -73,12 +67,19 @@ impl Unverified {
 }
 
 /// A token taken apart, its form checked and nothing else.
-struct Parts<'a> {
+pub struct Token<'a> {
     header: Header,
     claims: Map<String, Value>,
     /// Header and payload as sent, with the dot between.
     signed: &'a str,
     signature: Vec<u8>,
+}
+
+/// What good claims say.
+struct Checked<'a> {
+    user: &'a str,
+    issuer: Option<&'a str>,
+    expires_at: u64,
 }
 
 /// What a token's header says, as far as it matters.
@@ -90,8 +91,13 @@ struct Header {
     typ: Option<String>,
 }
 
-impl<'a> Parts<'a> {
-    fn parse(token: &'a str) -> Result<Self, TokenFault> {
+impl<'a> Token<'a> {
+    /// Takes a token apart.
+    ///
+    /// # Errors
+    ///
+    /// When its form is wrong.
+    pub fn parse(token: &'a str) -> Result<Self, TokenFault> {
         if token.len() > MAX_TOKEN_BYTES {
             return Err(TokenFault::Malformed("it is longer than 16 KiB"));
         }
@@ -117,9 +123,15 @@ impl<'a> Parts<'a> {
     }
 
     /// Tries the keys with the token's `kid` and those without, all of its algorithm.
-    fn check_signature(&self, keys: &KeySet) -> Result<(), TokenFault> {
+    ///
+    /// # Errors
+    ///
+    /// When there is no such key, or none of them has signed it.
+    pub fn check_signature(&self, sets: &[&KeySet], now: u64) -> Result<(), TokenFault> {
         let algorithm = self.header.algorithm.ok_or(TokenFault::KeyUnknown)?;
-        let mut candidates = keys.candidates(algorithm, self.header.kid.as_deref()).peekable();
+        let kid = self.header.kid.as_deref();
+        let candidates = sets.iter().flat_map(|keys| keys.candidates(algorithm, kid, now));
+        let mut candidates = candidates.peekable();
         if candidates.peek().is_none() {
             return Err(TokenFault::KeyUnknown);
         }
@@ -128,6 +140,39 @@ impl<'a> Parts<'a> {
         } else {
             Err(TokenFault::Signature)
         }
+    }
+
+    /// Whether a public key that is in none of these sets could make it a good one. Not if its key is
+    /// among them by name, nor if its claims keep it out whoever signed it: the tokens of yesterday
+    /// that old tabs come back with are not worth asking anybody for their keys.
+    pub fn could_have_another_key(&self, verifier: &Verifier, sets: &[&KeySet], now: u64) -> bool {
+        let Some(algorithm) = self.header.algorithm.filter(|one| !is_hmac(*one)) else {
+            return false;
+        };
+        let kid = self.header.kid.as_deref();
+        let is_named = kid.is_some_and(|kid| sets.iter().any(|set| set.names(algorithm, kid, now)));
+        !is_named && self.check_claims(verifier, now).is_ok()
+    }
+
+    /// Checks the claims of a token whose signature has been checked.
+    ///
+    /// # Errors
+    ///
+    /// The first rule that does not hold.
+    pub fn accept(self, verifier: &Verifier, now: u64) -> Result<Identity, TokenFault> {
+        let checked = self.check_claims(verifier, now)?;
+        let (user, issuer) = (checked.user.into(), checked.issuer.map(Into::into));
+        let expires_at = checked.expires_at;
+        Ok(Identity { user, issuer, claims: self.claims, expires_at })
+    }
+
+    fn check_claims(&self, verifier: &Verifier, now: u64) -> Result<Checked<'_>, TokenFault> {
+        let claims = &self.claims;
+        let expires_at = check_times(claims, now, verifier.leeway.as_secs())?;
+        let issuer = check_issuer(claims, &verifier.issuers)?;
+        check_audience(claims, &verifier.audiences)?;
+        check_kind(verifier, self.header.typ.as_deref(), claims)?;
+        Ok(Checked { user: user(claims, &verifier.user_claim)?, issuer, expires_at })
     }
 
     fn is_signed_by(&self, algorithm: Algorithm, key: &DecodingKey) -> bool {

@@ -17,6 +17,7 @@ fn verifier() -> Verifier {
     Verifier {
         name: "users".into(),
         keys: vec![],
+        jwks: None,
         issuers: vec![],
         audiences: vec![],
         leeway: Duration::from_secs(30),
@@ -32,6 +33,7 @@ fn hs256(kid: Option<&str>, secret: &[u8]) -> VerificationKey {
         kid: kid.map(Into::into),
         algorithm: Algorithm::HS256,
         key: DecodingKey::from_secret(secret),
+        not_after: None,
     }
 }
 
@@ -493,7 +495,12 @@ fn a_public_key_is_no_hmac_secret() {
     let pair = rcgen::KeyPair::generate_for(&rcgen::PKCS_RSA_SHA256).unwrap();
     let pem = pair.public_key_pem();
     let public = verification_key(pem.as_bytes(), Algorithm::RS256).unwrap().key;
-    let rsa = VerificationKey { kid: Some("k".into()), algorithm: Algorithm::RS256, key: public };
+    let rsa = VerificationKey {
+        kid: Some("k".into()),
+        algorithm: Algorithm::RS256,
+        key: public,
+        not_after: None,
+    };
     let header = URL_SAFE_NO_PAD.encode(r#"{"alg":"HS256","kid":"k"}"#);
     let signed = format!("{header}.{}", URL_SAFE_NO_PAD.encode(claims().to_string()));
     let der = rcgen::PublicKeyData::subject_public_key_info(&pair);
@@ -511,8 +518,12 @@ fn a_key_that_the_token_brings_along_is_not_believed() {
     let owner = rcgen::KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256).unwrap();
     let forger = rcgen::KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256).unwrap();
     let public = verification_key(owner.public_key_pem().as_bytes(), Algorithm::ES256).unwrap().key;
-    let keys =
-        KeySet::new(vec![VerificationKey { kid: None, algorithm: Algorithm::ES256, key: public }]);
+    let keys = KeySet::new(vec![VerificationKey {
+        kid: None,
+        algorithm: Algorithm::ES256,
+        key: public,
+        not_after: None,
+    }]);
     let point = forger.public_key_raw();
     let jwk = json!({
         "kty": "EC", "crv": "P-256",
@@ -549,6 +560,7 @@ fn eddsa_goes_by_both_of_its_names() {
         kid: None,
         algorithm: Algorithm::EdDSA,
         key: parsed.key,
+        not_after: None,
     }]);
     for (alg, expected) in
         [("EdDSA", "ok"), ("Ed25519", "ok"), ("Ed448", "key_unknown"), ("ed25519", "key_unknown")]

@@ -5,6 +5,7 @@
 
 use std::path::PathBuf;
 
+use jiff::Timestamp;
 use jsonwebtoken::{Algorithm, AlgorithmFamily, DecodingKey};
 
 use super::key_file::{self, KeyFault};
@@ -25,6 +26,8 @@ pub struct VerificationKey {
     pub algorithm: Algorithm,
     /// The key itself; its `Debug` shows nothing of it.
     pub key: DecodingKey,
+    /// The last second, since 1970, in which it is used.
+    pub not_after: Option<u64>,
 }
 
 impl KeySet {
@@ -33,28 +36,42 @@ impl KeySet {
         Self { keys }
     }
 
-    /// How many there are.
-    pub fn len(&self) -> usize {
-        self.keys.len()
-    }
-
-    /// Whether there is none.
-    pub fn is_empty(&self) -> bool {
-        self.keys.is_empty()
-    }
-
-    /// The keys a token of this algorithm and `kid` may be signed with: those with its `kid` and
-    /// those without one. For a token without `kid` that leaves the keys without.
+    /// The keys a token of this algorithm and `kid` may be signed with at `now`: those with its `kid`
+    /// and those without one. For a token without `kid` that leaves the keys without.
     pub fn candidates(
         &self,
         algorithm: Algorithm,
         kid: Option<&str>,
+        now: u64,
     ) -> impl Iterator<Item = &DecodingKey> {
-        self.keys
-            .iter()
+        self.live(now)
             .filter(move |key| key.algorithm == algorithm)
             .filter(move |key| key.kid.is_none() || key.kid.as_deref() == kid)
             .map(|key| &key.key)
+    }
+
+    /// Whether it has a key of exactly this `kid` and algorithm.
+    pub fn names(&self, algorithm: Algorithm, kid: &str, now: u64) -> bool {
+        self.live(now).any(|key| key.algorithm == algorithm && key.kid.as_deref() == Some(kid))
+    }
+
+    /// How many are used at `now`.
+    pub fn count(&self, now: u64) -> usize {
+        self.live(now).count()
+    }
+
+    /// Whether no key is left at `now`.
+    pub fn is_empty(&self, now: u64) -> bool {
+        self.live(now).next().is_none()
+    }
+
+    /// Its keys, whether still used or not.
+    pub fn keys(&self) -> &[VerificationKey] {
+        &self.keys
+    }
+
+    fn live(&self, now: u64) -> impl Iterator<Item = &VerificationKey> {
+        self.keys.iter().filter(move |key| key.not_after.is_none_or(|last| now <= last))
     }
 }
 
@@ -114,8 +131,16 @@ fn load_key(key: &Key) -> Result<(VerificationKey, Vec<String>), LoadError> {
         )),
         _ => {}
     }
-    let verification_key =
-        VerificationKey { kid: key.kid.clone(), algorithm: key.algorithm, key: parsed.key };
+    if let Some(past) = key.not_after.filter(|last| *last < Timestamp::now()) {
+        notes.push(format!("is used no more: its not_after, {past}, has passed"));
+    }
+    let verification_key = VerificationKey {
+        kid: key.kid.clone(),
+        algorithm: key.algorithm,
+        key: parsed.key,
+        // Before 1970 is long ago, too.
+        not_after: key.not_after.map(|last| u64::try_from(last.as_second()).unwrap_or(0)),
+    };
     Ok((verification_key, notes))
 }
 

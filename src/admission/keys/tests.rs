@@ -56,6 +56,7 @@ fn verifier(keys: Vec<Key>) -> Verifier {
     Verifier {
         name: "users".into(),
         keys,
+        jwks: None,
         issuers: vec![],
         audiences: vec![],
         leeway: Duration::ZERO,
@@ -67,7 +68,7 @@ fn verifier(keys: Vec<Key>) -> Verifier {
 }
 
 fn key(file: impl AsRef<Path>, algorithm: Algorithm) -> Key {
-    Key { kid: None, algorithm, file: file.as_ref().to_owned() }
+    Key { kid: None, algorithm, file: file.as_ref().to_owned(), not_after: None }
 }
 
 /// Writes `content` to a file and loads it as a key of `algorithm`: the warnings, or the errors.
@@ -118,7 +119,7 @@ fn every_algorithm_verifies_with_a_key_from_every_kind_of_file() {
             assert_eq!(&*identity.user, "alice");
             // The key is bound to its algorithm, also within a family.
             for other in every_algorithm().filter(|other| *other != algorithm) {
-                assert_eq!(keys.candidates(other, None).count(), 0);
+                assert_eq!(keys.candidates(other, None, NOW).count(), 0);
             }
         }
     }
@@ -280,7 +281,7 @@ fn the_configured_kid_counts_before_that_of_the_jwk() {
         })
         .unwrap()
     };
-    let count = |keys: &KeySet, kid| keys.candidates(Algorithm::ES256, kid).count();
+    let count = |keys: &KeySet, kid| keys.candidates(Algorithm::ES256, kid, NOW).count();
 
     let (keys, warnings) = load(Some("configured"));
     assert_eq!(warnings.len(), 1);
@@ -309,4 +310,49 @@ fn all_bad_files_are_reported_at_once_each_with_its_path() {
     assert_eq!(paths, [0, 2, 3].map(|index| format!("verifiers.users.keys[{index}].file")));
     let start = format!("cannot read {missing:?}: ");
     assert!(errors[0].message.starts_with(&start), "{}", errors[0].message);
+}
+
+#[test]
+fn a_key_is_used_up_to_its_not_after_and_no_longer() {
+    let secret = |kid: &str, not_after| VerificationKey {
+        kid: Some(kid.to_owned()),
+        algorithm: Algorithm::HS256,
+        key: DecodingKey::from_secret(SECRET.as_bytes()),
+        not_after,
+    };
+    let set = KeySet::new(vec![secret("old", Some(NOW)), secret("new", None)]);
+    for (now, kid, counts) in [
+        (NOW - 1, "old", true),
+        (NOW, "old", true),
+        (NOW + 1, "old", false),
+        (NOW + 1, "new", true),
+        (u64::MAX, "new", true),
+    ] {
+        let candidates = set.candidates(Algorithm::HS256, Some(kid), now).count();
+        assert_eq!(candidates, usize::from(counts), "{kid} {now}");
+        assert_eq!(set.names(Algorithm::HS256, kid, now), counts, "{kid} {now}");
+    }
+    let only_old = KeySet::new(vec![secret("old", Some(NOW))]);
+    assert!(!only_old.is_empty(NOW) && only_old.is_empty(NOW + 1));
+}
+
+#[test]
+fn a_not_after_that_has_passed_is_a_warning_and_no_error() {
+    for (not_after, warnings, since_1970) in [
+        ("2001-09-09T01:46:40.5Z", 1, 1_000_000_000),
+        ("1969-12-31T00:00:00Z", 1, 0),
+        ("2286-11-20T17:46:40Z", 0, 10_000_000_000),
+    ] {
+        let with = |file: &Path| Key {
+            not_after: Some(not_after.parse().unwrap()),
+            ..key(file, Algorithm::HS256)
+        };
+        let (set, found) = load_text(SECRET.as_bytes(), with).unwrap();
+        assert_eq!(set.keys()[0].not_after, Some(since_1970));
+        assert_eq!(found.len(), warnings, "{not_after}");
+        let all = found.iter().all(|one| {
+            one.message.contains("its not_after, ") && one.message.contains("has passed")
+        });
+        assert!(all, "{found:?}");
+    }
 }

@@ -63,6 +63,32 @@ fn a_small_file_gets_all_defaults() {
     assert_eq!(config.drain.code, 1012);
 }
 
+#[test]
+fn a_key_set_may_be_a_file_and_stand_in_for_keys() {
+    let jwks_of = |jwks: &str| {
+        let keys = "keys = [{ kid = \"a\", algorithm = \"ES256\", file = \"jwt.pem\" }]";
+        let config = good(&GOOD.replacen(keys, &format!("jwks = {jwks}"), 1));
+        assert!(config.verifiers[0].keys.is_empty());
+        config.verifiers[0].jwks.clone().unwrap()
+    };
+    for (url, file) in [
+        ("jwks.json", "/etc/framegate/jwks.json"),
+        ("./jwks.json", "/etc/framegate/./jwks.json"),
+        ("/run/jwks.json", "/run/jwks.json"),
+        ("file:jwks.json", "/etc/framegate/jwks.json"),
+        ("file:/run/jwks.json", "/run/jwks.json"),
+        ("FILE:///run/jwks.json", "/run/jwks.json"),
+    ] {
+        let jwks = jwks_of(&format!("{{ url = '{url}' }}"));
+        assert_eq!(jwks.source, JwksSource::File(file.into()), "{url}");
+        let times = [jwks.refresh, jwks.timeout, jwks.cooldown, jwks.stale];
+        assert_eq!(times.map(|time| time.as_secs()), [600, 3, 30, 86400]);
+    }
+    let without_effect =
+        good(&GOOD.replacen("keys", "jwks = { url = 'x', ca = 'ca.pem' }\nkeys", 1));
+    assert!(listed(&without_effect.warnings()).contains("jwks.ca: has no effect"));
+}
+
 /// Every setting with another value than its default: a key read into the wrong field shows here.
 const EVERYTHING: &str = r#"
 [[listener]]
@@ -78,7 +104,8 @@ bind = "0.0.0.0:2"
 token_file = "admin.token"
 hosts = ["Gate.internal"]
 [verifiers.users]
-keys = [{ algorithm = "HS512", file = "secret" }, { kid = "k", algorithm = "EdDSA", file = "e" }]
+keys = [{ algorithm = "HS512", file = "secret", not_after = 2026-12-01T01:00:00+01:00 }, { kid = "k", algorithm = "EdDSA", file = "e" }]
+jwks = { url = "https://id.example.com/k?a=b", refresh = "1m", timeout = "2s", cooldown = "4s", stale = "5h", ca = "ca.pem" }
 issuers = ["i"]
 audiences = ["a"]
 leeway = "0"
@@ -176,6 +203,21 @@ fn every_setting_arrives_in_its_field() {
     let verifier = &config.verifiers[0];
     assert_eq!(verifier.keys[0].kid, None);
     assert_eq!(verifier.keys[0].algorithm, jsonwebtoken::Algorithm::HS512);
+    assert_eq!(verifier.keys[0].not_after, "2026-12-01T00:00:00Z".parse().ok());
+    assert_eq!(verifier.keys[1].not_after, None);
+    let jwks = Jwks {
+        source: JwksSource::Url {
+            target: Target::Https { host: "id.example.com".to_owned(), port: 443 },
+            authority: "id.example.com".to_owned(),
+            path: "/k?a=b".to_owned(),
+        },
+        refresh: Duration::from_secs(60),
+        timeout: Duration::from_secs(2),
+        cooldown: Duration::from_secs(4),
+        stale: Duration::from_secs(5 * 3600),
+        ca: Some("/etc/framegate/ca.pem".into()),
+    };
+    assert_eq!(verifier.jwks, Some(jwks));
     assert_eq!(verifier.keys[1].kid.as_deref(), Some("k"));
     assert_eq!(verifier.keys[1].algorithm, jsonwebtoken::Algorithm::EdDSA);
     assert_eq!(

@@ -11,7 +11,8 @@ use std::time::{Duration, Instant, SystemTime};
 use jiff::Timestamp;
 
 use super::labels::{
-    ConnectFailure, EndpointHealth, EvictionReason, LimitAction, ReloadResult, StrippedExtension,
+    ConnectFailure, EndpointHealth, EvictionReason, KeyRefresh, LimitAction, ReloadResult,
+    StrippedExtension,
 };
 use super::metrics::unix_now;
 use super::throttle::Throttle;
@@ -218,6 +219,53 @@ impl Telemetry {
                 tracing::warn!(name, "a served certificate has expired");
             }
         }
+    }
+
+    /// The key set of a verifier was fetched, at `unix` seconds since 1970. `news`, if there are any: the
+    /// keys it has, and why others were left out.
+    pub fn keys_fetched(&self, verifier: &str, unix: u64, news: Option<(&String, &Vec<String>)>) {
+        self.key_refreshed(verifier, KeyRefresh::Ok);
+        self.metrics.key_source_started(verifier, unix);
+        let Some((keys, notes)) = news else { return };
+        if keys.is_empty() {
+            tracing::warn!(verifier, "the published key set has no key that can be used");
+        } else {
+            tracing::info!(verifier, keys, "published keys fetched");
+        }
+        for note in notes {
+            tracing::warn!(verifier, note, "a published key is not used");
+        }
+    }
+
+    /// The key set of a verifier could not be fetched; `has_keys`: an older one is used on.
+    pub fn keys_not_fetched(
+        &self,
+        verifier: &str,
+        result: KeyRefresh,
+        error: &dyn Display,
+        has_keys: bool,
+        is_news: bool,
+    ) {
+        self.key_refreshed(verifier, result);
+        let result = result.as_str();
+        if is_news {
+            tracing::warn!(
+                verifier, result, %error, has_keys,
+                "published keys could not be fetched; trying on"
+            );
+        } else {
+            tracing::debug!(verifier, result, %error, has_keys, "published keys not fetched again");
+        }
+    }
+
+    /// The last good key set of a verifier is older than `jwks.stale` and used no more.
+    pub fn keys_outdated(&self, verifier: &str) {
+        tracing::error!(verifier, "the published keys are too old and used no more");
+    }
+
+    fn key_refreshed(&self, verifier: &str, result: KeyRefresh) {
+        let labels = [verifier, result.as_str()];
+        self.metrics.families.jwks_refreshes.with_label_values(&labels).inc();
     }
 
     /// A new configuration is in force.

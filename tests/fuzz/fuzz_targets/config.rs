@@ -54,7 +54,10 @@ fn check_config(config: &Config) {
         assert!(!upstream.endpoints.is_empty());
     }
     for verifier in &config.verifiers {
-        assert!(!verifier.keys.is_empty() && !verifier.sources.is_empty());
+        assert!(!verifier.keys.is_empty() || verifier.jwks.is_some());
+        assert!(!verifier.sources.is_empty());
+        let jwks = verifier.jwks.as_ref();
+        assert!(jwks.is_none_or(|jwks| jwks.refresh <= jwks.stale && !jwks.timeout.is_zero()));
     }
 }
 

@@ -67,6 +67,7 @@ static RULES: LazyLock<Rules> = LazyLock::new(|| {
         algorithm,
         key,
         kid: kid.map(str::to_owned),
+        not_after: None,
     };
     let issued = [
         include_str!("../seeds/jwt/es256"),

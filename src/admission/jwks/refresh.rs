@@ -1,0 +1,147 @@
+//! The tasks that fetch: one for each key source of the configuration in force. I/O.
+
+use std::sync::Arc;
+use std::time::{Instant, SystemTime};
+
+use tokio::time::sleep_until;
+use tokio_util::sync::{CancellationToken, DropGuard};
+use tokio_util::task::TaskTracker;
+
+use super::fetch::{FetchError, fetch};
+use super::schedule::Schedule;
+use super::set::ParsedSet;
+use super::{Fetched, KeySource};
+use crate::admission::keys::{KeySet, VerificationKey};
+use crate::config::JwksSource;
+use crate::telemetry::Telemetry;
+use crate::telemetry::labels::KeyRefresh;
+
+/// The fetches that go on. Dropping it ends them.
+#[derive(Default)]
+pub(crate) struct Refreshes(Vec<Running>);
+
+struct Running {
+    source: Arc<KeySource>,
+    _stop: DropGuard,
+}
+
+impl Refreshes {
+    /// From now on keeps these sources fresh. One that is kept fresh already goes on undisturbed, but
+    /// for files: whoever asks for a reload may have changed one.
+    pub(crate) fn follow<'a>(
+        &mut self,
+        sources: impl Iterator<Item = &'a Arc<KeySource>>,
+        telemetry: &Arc<Telemetry>,
+        tasks: &TaskTracker,
+    ) {
+        let mut before = std::mem::take(&mut self.0);
+        for source in sources {
+            let known = before.iter().position(|running| Arc::ptr_eq(&running.source, source));
+            if let Some(at) = known {
+                if matches!(source.settings.source, JwksSource::File(_)) {
+                    source.want();
+                }
+                self.0.push(before.swap_remove(at));
+                continue;
+            }
+            let stop = CancellationToken::new();
+            let refresher = Refresher::new(Arc::clone(source), Arc::clone(telemetry));
+            tasks.spawn(stop.clone().run_until_cancelled_owned(refresher.run()));
+            self.0.push(Running { source: Arc::clone(source), _stop: stop.drop_guard() });
+        }
+    }
+}
+
+/// Keeps one source fresh, and tells of it when something changes.
+struct Refresher {
+    source: Arc<KeySource>,
+    telemetry: Arc<Telemetry>,
+    schedule: Schedule,
+    /// How the last fetch went.
+    last: Option<KeyRefresh>,
+    /// The keys and notes that were told.
+    told: (String, Vec<String>),
+    is_outdated: bool,
+}
+
+impl Refresher {
+    fn new(source: Arc<KeySource>, telemetry: Arc<Telemetry>) -> Self {
+        let known = source.last();
+        let at = known.as_ref().map(|fetched| fetched.at);
+        let schedule = Schedule::new(&source.settings, at, Instant::now(), fastrand::f64());
+        let last_success = known.as_ref().map_or(0, |fetched| fetched.unix);
+        telemetry.metrics.key_source_started(&source.verifier, last_success);
+        let names = known.map_or_else(String::new, |fetched| names(fetched.keys.keys()));
+        Self { source, telemetry, schedule, last: None, told: (names, vec![]), is_outdated: false }
+    }
+
+    async fn run(mut self) {
+        loop {
+            tokio::select! {
+                () = self.source.wanted() => {}
+                () = sleep_until(self.schedule.due().into()) => {}
+                () = self.outdated() => {
+                    self.is_outdated = true;
+                    self.telemetry.keys_outdated(&self.source.verifier);
+                    continue;
+                }
+            }
+            self.refresh().await;
+        }
+    }
+
+    /// Waits until the keys are too old to be used, unless that has been told.
+    async fn outdated(&self) {
+        match self.source.last().filter(|_| !self.is_outdated) {
+            Some(last) => sleep_until((last.at + self.source.settings.stale).into()).await,
+            None => std::future::pending().await,
+        }
+    }
+
+    async fn refresh(&mut self) {
+        self.source.begin();
+        let (at, unix) = (Instant::now(), unix_now());
+        let fetched = match fetch(&self.source.settings).await {
+            Ok(set) => Some(self.succeeded(set, at, unix)),
+            Err(error) => {
+                self.failed(&error);
+                None
+            }
+        };
+        self.source.end(fetched);
+    }
+
+    fn succeeded(&mut self, set: ParsedSet, at: Instant, unix: u64) -> Fetched {
+        let verifier = self.source.verifier.as_str();
+        self.schedule.succeeded(at, !set.keys.is_empty(), fastrand::f64());
+        let is_back = self.last.replace(KeyRefresh::Ok) != Some(KeyRefresh::Ok);
+        self.is_outdated = false;
+        let told = (names(&set.keys), set.notes);
+        let is_news = is_back || told != self.told;
+        self.telemetry.keys_fetched(verifier, unix, is_news.then_some((&told.0, &told.1)));
+        self.told = told;
+        Fetched { keys: KeySet::new(set.keys), at, unix }
+    }
+
+    fn failed(&mut self, error: &FetchError) {
+        let now = Instant::now();
+        let has_keys = self.source.current(now).is_some();
+        self.schedule.failed(now, has_keys, fastrand::f64());
+        let result = error.result();
+        let is_news = self.last.replace(result) != Some(result);
+        self.telemetry.keys_not_fetched(&self.source.verifier, result, error, has_keys, is_news);
+    }
+}
+
+/// The keys of a set for the log: `a (ES256), b (RS256)`, those without kid as `-`.
+fn names(keys: &[VerificationKey]) -> String {
+    let name = |key: &VerificationKey| {
+        let kid = key.kid.as_deref().unwrap_or("-");
+        format!("{kid} ({:?})", key.algorithm)
+    };
+    keys.iter().map(name).collect::<Vec<_>>().join(", ")
+}
+
+fn unix_now() -> u64 {
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs()
+}
