@@ -24,6 +24,8 @@ mod hostile_backend;
 mod hostile_client;
 mod hostile_floods;
 mod hostile_frames;
+mod jwks;
+mod jwks_faults;
 mod lifecycle;
 mod limits;
 mod listeners;

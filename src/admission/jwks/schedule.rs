@@ -93,7 +93,10 @@ impl Gate {
             return Ask::Refused;
         }
         self.is_wanted = true;
-        self.last = Some(now);
+        // The very first one would have come anyway.
+        if self.begun > 0 {
+            self.last = Some(now);
+        }
         Ask::Begin(next)
     }
 
@@ -208,18 +211,35 @@ mod tests {
         let cooldown = seconds(COOLDOWN);
         let mut gate = Gate::default();
         let at = |second| start + seconds(second);
-        assert_eq!(gate.ask(0, at(0), cooldown), Ask::Begin(1));
-        assert_eq!(gate.ask(0, at(0), cooldown), Ask::Join(1), "wanted");
+        gate.begin();
+        assert_eq!(gate.end(), 1);
+        assert_eq!(gate.ask(0, at(0), cooldown), Ask::Begin(2));
+        assert_eq!(gate.ask(0, at(0), cooldown), Ask::Join(2), "wanted");
         gate.begin();
         assert!(!gate.is_wanted());
-        assert_eq!(gate.ask(0, at(1), cooldown), Ask::Join(1), "under way");
-        assert_eq!(gate.end(), 1);
+        assert_eq!(gate.ask(0, at(1), cooldown), Ask::Join(2), "under way");
+        assert_eq!(gate.end(), 2);
         for second in [1, 2, 29] {
             assert_eq!(gate.ask(0, at(second), cooldown), Ask::Refused, "{second}");
-            assert_eq!(gate.ask(1, at(second), cooldown), Ask::Refused, "{second}");
+            assert_eq!(gate.ask(2, at(second), cooldown), Ask::Refused, "{second}");
         }
-        assert_eq!(gate.ask(0, at(30), cooldown), Ask::Begin(2));
-        assert_eq!(gate.ask(0, at(30), cooldown), Ask::Join(2));
+        assert_eq!(gate.ask(0, at(30), cooldown), Ask::Begin(3));
+        assert_eq!(gate.ask(0, at(30), cooldown), Ask::Join(3));
+    }
+
+    #[test]
+    fn who_is_there_before_the_first_fetch_does_not_use_the_cooldown_up() {
+        let now = Instant::now();
+        let cooldown = seconds(COOLDOWN);
+        let mut gate = Gate::default();
+        assert_eq!(gate.ask(0, now, cooldown), Ask::Begin(1));
+        assert_eq!(gate.ask(0, now, cooldown), Ask::Join(1));
+        gate.begin();
+        assert_eq!(gate.end(), 1);
+        assert_eq!(gate.ask(1, now, cooldown), Ask::Begin(2));
+        gate.begin();
+        assert_eq!(gate.end(), 2);
+        assert_eq!(gate.ask(2, now, cooldown), Ask::Refused);
     }
 
     #[test]
