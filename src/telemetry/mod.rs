@@ -19,6 +19,7 @@ pub mod access_log;
 pub mod escape;
 pub mod events;
 mod families;
+mod key_metrics;
 pub mod labels;
 pub mod logging;
 pub mod metrics;

@@ -12,7 +12,7 @@ use crate::session::record::{CloseStatus, Outcome, SessionRecord, Steps};
 use crate::session::termination::{By, Phase};
 use crate::session::traffic::{Counts, TrafficCounts};
 
-/// Two routes to one upstream with two endpoints, one plain listener.
+/// Two routes to one upstream with two endpoints, one plain listener, a verifier whose keys are fetched.
 pub(crate) fn config() -> Config {
     Config {
         listeners: vec![Listener {
@@ -23,7 +23,7 @@ pub(crate) fn config() -> Config {
             tls: None,
         }],
         admin: None,
-        verifiers: vec![],
+        verifiers: vec![verifier()],
         upstreams: vec![upstream()],
         routes: vec![route("/a/{id}"), route("/b")],
         limits: ProcessLimits {
@@ -60,6 +60,28 @@ pub(crate) fn config() -> Config {
             )]),
         },
         locations: Locations::default(),
+    }
+}
+
+fn verifier() -> Verifier {
+    Verifier {
+        name: "users".into(),
+        keys: vec![],
+        jwks: Some(Jwks {
+            source: JwksSource::File("jwks.json".into()),
+            refresh: Duration::from_secs(600),
+            timeout: Duration::from_secs(3),
+            cooldown: Duration::from_secs(30),
+            stale: Duration::from_secs(86400),
+            ca: None,
+        }),
+        issuers: vec![],
+        audiences: vec![],
+        leeway: Duration::ZERO,
+        user_claim: "sub".into(),
+        required_claims: vec![],
+        token_types: vec![],
+        sources: vec![],
     }
 }
 

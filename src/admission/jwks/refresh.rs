@@ -70,7 +70,7 @@ impl Refresher {
         let at = known.as_ref().map(|fetched| fetched.at);
         let schedule = Schedule::new(&source.settings, at, Instant::now(), fastrand::f64());
         let last_success = known.as_ref().map_or(0, |fetched| fetched.unix);
-        telemetry.metrics.key_source_started(&source.verifier, last_success);
+        telemetry.key_source_opened(&source.verifier, last_success);
         let names = known.map_or_else(String::new, |fetched| names(fetched.keys.keys()));
         Self { source, telemetry, schedule, last: None, told: (names, vec![]), is_outdated: false }
     }

@@ -221,11 +221,21 @@ impl Telemetry {
         }
     }
 
+    /// The keys of a verifier are fetched from now on; what is known of them was fetched then, in seconds
+    /// since 1970 (0: nothing is).
+    pub fn key_source_opened(&self, verifier: &str, last_success: u64) {
+        if let Some(metrics) = self.metrics.keys(verifier) {
+            metrics.set_last_success(last_success);
+        }
+    }
+
     /// The key set of a verifier was fetched, at `unix` seconds since 1970. `news`, if there are any: the
     /// keys it has, and why others were left out.
     pub fn keys_fetched(&self, verifier: &str, unix: u64, news: Option<(&String, &Vec<String>)>) {
-        self.key_refreshed(verifier, KeyRefresh::Ok);
-        self.metrics.key_source_started(verifier, unix);
+        if let Some(metrics) = self.metrics.keys(verifier) {
+            metrics.refreshed(KeyRefresh::Ok);
+            metrics.set_last_success(unix);
+        }
         let Some((keys, notes)) = news else { return };
         if keys.is_empty() {
             tracing::warn!(verifier, "the published key set has no key that can be used");
@@ -246,7 +256,9 @@ impl Telemetry {
         has_keys: bool,
         is_news: bool,
     ) {
-        self.key_refreshed(verifier, result);
+        if let Some(metrics) = self.metrics.keys(verifier) {
+            metrics.refreshed(result);
+        }
         let result = result.as_str();
         if is_news {
             tracing::warn!(
@@ -261,11 +273,6 @@ impl Telemetry {
     /// The last good key set of a verifier is older than `jwks.stale` and used no more.
     pub fn keys_outdated(&self, verifier: &str) {
         tracing::error!(verifier, "the published keys are too old and used no more");
-    }
-
-    fn key_refreshed(&self, verifier: &str, result: KeyRefresh) {
-        let labels = [verifier, result.as_str()];
-        self.metrics.families.jwks_refreshes.with_label_values(&labels).inc();
     }
 
     /// A new configuration is in force.

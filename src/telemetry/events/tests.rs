@@ -139,7 +139,7 @@ fn a_record_counts_what_its_outcome_says() {
 fn each_event_counts_in_its_family() {
     let id = SessionId::new(1);
     type Act = fn(&Telemetry, SessionId);
-    let table: [(Act, &[&str]); 12] = [
+    let table: [(Act, &[&str]); 14] = [
         (
             |t, _| t.connection_dropped("127.0.0.1:8080", [192, 0, 2, 1].into()),
             &[r#"handshakes_total{result="dropped",route="none"}"#],
@@ -189,6 +189,17 @@ fn each_event_counts_in_its_family() {
             &[r#"ping_rtt_seconds_count{leg="client"}"#],
         ),
         (|t, id| t.pong_missed(Side::Client, id), &[r#"pong_timeouts_total{leg="client"}"#]),
+        (
+            |t, _| t.keys_fetched("users", 1, None),
+            &[
+                r#"jwks_last_success_timestamp_seconds{verifier="users"}"#,
+                r#"jwks_refreshes_total{result="ok",verifier="users"}"#,
+            ],
+        ),
+        (
+            |t, _| t.keys_not_fetched("users", KeyRefresh::Tls, &"no", true, false),
+            &[r#"jwks_refreshes_total{result="tls",verifier="users"}"#],
+        ),
     ];
     for (act, expected) in table {
         expect("event", &counted(|telemetry| act(telemetry, id)), expected);

@@ -11,8 +11,9 @@ use std::time::SystemTime;
 use prometheus::{Encoder, Histogram, IntCounter, IntGauge, Registry, TextEncoder};
 
 use super::families::Families;
+use super::key_metrics::KeyMetrics;
 use super::labels::{
-    CloseCodeLabels, EvictionReason, KeyRefresh, LimitAction, ReloadResult, StrippedExtension,
+    CloseCodeLabels, EvictionReason, LimitAction, ReloadResult, StrippedExtension,
 };
 use super::logging;
 use super::route_metrics::{HandshakeMetrics, RouteMetrics};
@@ -29,8 +30,8 @@ pub struct Metrics {
     routes: Vec<Arc<RouteMetrics>>,
     upstreams: Vec<UpstreamMetrics>,
     listeners: HashMap<String, ListenerMetrics>,
-    /// Names of verifiers whose keys are fetched.
-    key_sources: HashSet<String>,
+    /// By verifiers whose keys are fetched.
+    keys: HashMap<String, KeyMetrics>,
     ping_rtt: [(Side, Histogram); 2],
     pub(super) close_codes: CloseCodeLabels,
 }
@@ -94,7 +95,7 @@ impl Metrics {
             // Fails only if it is gone already.
             let _ = self.families.upstream_healthy.remove_label_values(&[upstream, endpoint]);
         }
-        for verifier in self.key_sources.difference(&renewed.key_sources) {
+        for verifier in self.keys.keys().filter(|name| !renewed.keys.contains_key(*name)) {
             // Nobody fetches them any more: they must not be taken for old.
             let _ = self.families.jwks_last_success.remove_label_values(&[verifier]);
         }
@@ -117,6 +118,7 @@ impl Metrics {
             };
             (name, metrics)
         };
+        let fetching = config.verifiers.iter().filter(|verifier| verifier.jwks.is_some());
         Self {
             listeners: config.listeners.iter().map(listener).collect(),
             routes: config.routes.iter().map(|r| shared.route(&families, &r.label)).collect(),
@@ -125,7 +127,9 @@ impl Metrics {
                 .iter()
                 .map(|u| UpstreamMetrics::new(&families, u, known))
                 .collect(),
-            key_sources: key_sources(&families, config),
+            keys: fetching
+                .map(|verifier| (verifier.name.clone(), KeyMetrics::new(&families, &verifier.name)))
+                .collect(),
             ping_rtt: [Side::Client, Side::Upstream]
                 .map(|leg| (leg, families.ping_rtt.with_label_values(&[leg.as_str()]))),
             close_codes: CloseCodeLabels::new(config),
@@ -233,11 +237,8 @@ impl Metrics {
         self.upstream(upstream)?.endpoints.get(endpoint)
     }
 
-    /// A verifier's keys are fetched from now on; when they last were, in seconds since 1970 (0: not
-    /// yet).
-    pub fn key_source_started(&self, verifier: &str, last_success: u64) {
-        let gauge = self.families.jwks_last_success.with_label_values(&[verifier]);
-        gauge.set(i64::try_from(last_success).unwrap_or(i64::MAX));
+    pub(super) fn keys(&self, verifier: &str) -> Option<&KeyMetrics> {
+        self.keys.get(verifier)
     }
 
     pub(super) fn accept_failed(&self, listener: &str) {
@@ -285,20 +286,6 @@ impl Drop for GaugeGuard {
 pub(super) fn unix_now() -> i64 {
     let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
-}
-
-/// The verifiers whose keys are fetched; exports the zeros of their series.
-fn key_sources(families: &Families, config: &Config) -> HashSet<String> {
-    let fetching = config.verifiers.iter().filter(|verifier| verifier.jwks.is_some());
-    let export = |verifier: &crate::config::Verifier| {
-        let name = verifier.name.as_str();
-        families.jwks_last_success.with_label_values(&[name]);
-        for result in KeyRefresh::ALL {
-            families.jwks_refreshes.with_label_values(&[name, result.as_str()]);
-        }
-        name.to_owned()
-    };
-    fetching.map(export).collect()
 }
 
 /// Families without route or upstream: resolving a handle exports its zero.

@@ -40,6 +40,9 @@ const FAMILIES: &[(&str, &str, &str)] = &[
     ("upstream_healthy", "gauge", r#"{endpoint="http://127.0.0.1:9002",upstream="chat"} 1"#),
     ("upstream_sessions", "gauge", r#"{endpoint="http://127.0.0.1:9001",upstream="chat"} 0"#),
     ("upstream_connect_failures_total", "counter", r#"{reason="dns",upstream="chat"} 0"#),
+    ("jwks_last_success_timestamp_seconds", "gauge", r#"{verifier="users"} 0"#),
+    ("jwks_refreshes_total", "counter", r#"{result="ok",verifier="users"} 0"#),
+    ("jwks_refreshes_total", "counter", r#"{result="too_large",verifier="users"} 0"#),
     ("config_reloads_total", "counter", r#"{result="error"} 0"#),
     ("config_last_reload_successful", "gauge", " 1"),
     ("config_last_reload_success_timestamp_seconds", "gauge", " "),
@@ -206,7 +209,10 @@ fn the_next_configuration_counts_on_and_has_zeros_for_what_is_new() {
     next.routes.swap(0, 1);
     next.upstreams[0].endpoints.remove(0);
     next.limits.connections = 5;
+    next.verifiers.clear();
     let after = before.renewed(&next);
+    // A fetch that ends after the change.
+    before.keys_fetched("users", 7, None);
     let traffic = TrafficCounts {
         to_client: Counts { messages: [1, 0, 0, 0], bytes: 9 },
         ..TrafficCounts::default()
@@ -223,6 +229,8 @@ fn the_next_configuration_counts_on_and_has_zeros_for_what_is_new() {
         // Nobody looks after it any more: as it was would be a lie for ever.
         (r#"upstream_healthy{endpoint="http://127.0.0.1:9001",upstream="chat"}"#, None),
         (r#"upstream_healthy{endpoint="http://127.0.0.1:9002",upstream="chat"}"#, Some(0.0)),
+        (r#"jwks_last_success_timestamp_seconds{verifier="users"}"#, None),
+        (r#"jwks_refreshes_total{result="ok",verifier="users"}"#, Some(1.0)),
         ("limit_connections", Some(5.0)),
     ] {
         assert_eq!(found.get(&format!("framegate_{name}")).copied(), value, "{name}");
