@@ -14,6 +14,7 @@ use super::Unready;
 use super::reply::{Failure, json};
 use super::resource::{Access, Action, Call, Resource, Takes, Verb};
 use super::views::{rfc3339, seconds};
+use crate::admission::signature::VerifierKeys;
 use crate::gateway::Gateway;
 use crate::upstream::endpoint::{Endpoint, Upstream};
 
@@ -100,12 +101,7 @@ fn show(gateway: &Arc<Gateway>, _: &Call) -> Result<Response<Bytes>, Failure> {
         tls: listener.tls.is_some(),
         connections: metrics.open_connections(&listener.label),
     });
-    let unix = at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
-    let verifiers = gateway.admission().verifiers().iter().map(|verifier| VerifierHealth {
-        name: &verifier.name,
-        keys: verifier.count(unix),
-        jwks: None,
-    });
+    let verifiers = gateway.admission().verifiers();
     let (last_reload_successful, last_reload) = metrics.last_reload();
     let mut health = Health {
         status: "ok",
@@ -113,7 +109,7 @@ fn show(gateway: &Arc<Gateway>, _: &Call) -> Result<Response<Bytes>, Failure> {
         now: rfc3339(at),
         listeners: listeners.collect(),
         upstreams: gateway.upstreams().iter().map(|u| UpstreamHealth::of(u, now)).collect(),
-        verifiers: verifiers.collect(),
+        verifiers: verifiers.iter().map(|it| VerifierHealth::of(it, now, at)).collect(),
         certificates: certificates(gateway, at),
         config: ConfigHealth {
             last_reload_successful,
@@ -139,8 +135,14 @@ impl Health<'_> {
                 ));
             }
         }
-        for verifier in self.verifiers.iter().filter(|verifier| verifier.keys == 0) {
-            reasons.push(format!("verifier {} has no keys", verifier.name));
+        for verifier in &self.verifiers {
+            if verifier.keys == 0 {
+                reasons.push(format!("verifier {} has no keys", verifier.name));
+            }
+            if let Some(error) = verifier.jwks.as_ref().and_then(|jwks| jwks.last_error.as_ref()) {
+                let name = verifier.name;
+                reasons.push(format!("the keys of verifier {name} could not be fetched: {error}"));
+            }
         }
         for certificate in self.certificates.iter().filter(|it| it.days_left < FEW_DAYS) {
             let CertificateHealth { name, not_after, .. } = certificate;
@@ -184,6 +186,18 @@ impl<'a> EndpointHealth<'a> {
             checked_s_ago: check.as_ref().map(|check| ago(check.at)),
             last_error: check.and_then(|check| check.error),
         }
+    }
+}
+
+impl<'a> VerifierHealth<'a> {
+    fn of(verifier: &'a VerifierKeys, now: Instant, at: SystemTime) -> Self {
+        let unix = at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
+        let jwks = verifier.published.as_ref().map(|source| JwksHealth {
+            url: source.settings.source.to_string(),
+            last_success_s_ago: source.last().map(|last| seconds(last.age(now))),
+            last_error: source.last_error(),
+        });
+        Self { name: &verifier.name, keys: verifier.count(unix), jwks }
     }
 }
 
@@ -247,7 +261,19 @@ mod tests {
     #[test]
     fn what_is_wrong_is_said_and_how_bad_it_is() {
         type Change = fn(&mut Health<'_>);
-        let rows: [(Change, &[Unready], &str, &[&str]); 7] = [
+        let rows: [(Change, &[Unready], &str, &[&str]); 8] = [
+            (
+                |it| {
+                    it.verifiers[0].jwks = Some(JwksHealth {
+                        url: "https://id".to_owned(),
+                        last_success_s_ago: Some(1.0),
+                        last_error: Some("refused".to_owned()),
+                    });
+                },
+                &[],
+                "degraded",
+                &["the keys of verifier users could not be fetched: refused"],
+            ),
             (|_| {}, &[], "ok", &[]),
             (|_| {}, &[Unready::Draining], "down", &["draining"]),
             (

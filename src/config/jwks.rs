@@ -43,6 +43,21 @@ pub enum JwksSource {
     File(PathBuf),
 }
 
+impl std::fmt::Display for JwksSource {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            // Its query may hold a secret.
+            Self::Url { target, authority, path } => {
+                let is_https = matches!(target, Target::Https { .. });
+                let scheme = if is_https { "https" } else { "http" };
+                let path = path.split('?').next().unwrap_or_default();
+                write!(f, "{scheme}://{authority}{path}")
+            }
+            Self::File(file) => write!(f, "file:{}", file.display()),
+        }
+    }
+}
+
 /// Why a text is no URL of a key set. A password in it is never repeated.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(super) enum UrlError {

@@ -17,6 +17,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::{Notify, watch};
 use tokio::time::timeout_at;
 
+use self::fetch::FetchError;
 use self::schedule::{Ask, Gate};
 use super::keys::KeySet;
 use crate::config::{Jwks, Locations, Problem, Verifier};
@@ -55,6 +56,8 @@ struct Known {
     fetched: Option<Arc<Fetched>>,
     /// Number of the last fetch that has ended.
     ended: u64,
+    /// What was wrong with it.
+    error: Option<String>,
 }
 
 impl KeySource {
@@ -62,7 +65,7 @@ impl KeySource {
         Self {
             verifier: verifier.name.clone(),
             settings: settings.clone(),
-            known: watch::Sender::new(Known { fetched, ended: 0 }),
+            known: watch::Sender::new(Known { fetched, ended: 0, error: None }),
             gate: Mutex::default(),
             wake: Notify::new(),
         }
@@ -113,18 +116,27 @@ impl KeySource {
     }
 
     /// A fetch has ended; with a new set, that is swapped in.
-    fn end(&self, fetched: Option<Fetched>) {
+    fn end(&self, fetched: Result<Fetched, FetchError>) {
         let number = self.gate().end();
         self.known.send_modify(|known| {
-            if let Some(fetched) = fetched {
-                known.fetched = Some(Arc::new(fetched));
+            match fetched {
+                Ok(fetched) => {
+                    known.fetched = Some(Arc::new(fetched));
+                    known.error = None;
+                }
+                Err(error) => known.error = Some(error.to_string()),
             }
             known.ended = number;
         });
     }
 
+    /// What was wrong with the last fetch, if anything was.
+    pub fn last_error(&self) -> Option<String> {
+        self.known.borrow().error.clone()
+    }
+
     /// The last good set, however old.
-    fn last(&self) -> Option<Arc<Fetched>> {
+    pub fn last(&self) -> Option<Arc<Fetched>> {
         self.known.borrow().fetched.clone()
     }
 
@@ -171,7 +183,8 @@ impl SourceTable {
 }
 
 impl Fetched {
-    fn age(&self, now: Instant) -> Duration {
+    /// Time since then.
+    pub fn age(&self, now: Instant) -> Duration {
         now.saturating_duration_since(self.at)
     }
 }

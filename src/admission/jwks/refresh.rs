@@ -102,10 +102,10 @@ impl Refresher {
         self.source.begin();
         let (at, unix) = (Instant::now(), unix_now());
         let fetched = match fetch(&self.source.settings).await {
-            Ok(set) => Some(self.succeeded(set, at, unix)),
+            Ok(set) => Ok(self.succeeded(set, at, unix)),
             Err(error) => {
                 self.failed(&error);
-                None
+                Err(error)
             }
         };
         self.source.end(fetched);

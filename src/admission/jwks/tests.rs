@@ -48,13 +48,17 @@ fn kid(source: &KeySource) -> Option<String> {
     source.last().and_then(|fetched| fetched.keys.keys()[0].kid.clone())
 }
 
+fn refused() -> Result<Fetched, FetchError> {
+    Err(FetchError::Unreachable("refused".to_owned()))
+}
+
 #[test]
 fn a_source_is_known_again_by_its_settings_and_its_keys_by_where_they_came_from() {
     let table = SourceTable::default();
     let users = verifier("users");
     let source = table.source(&users, &jwks("a", 600));
     source.begin();
-    source.end(Some(fetched("1")));
+    source.end(Ok(fetched("1")));
     let same = table.source(&users, &jwks("a", 600));
     assert!(Arc::ptr_eq(&source, &same));
     // Other times: another source with the same keys.
@@ -69,7 +73,7 @@ fn a_source_is_known_again_by_its_settings_and_its_keys_by_where_they_came_from(
     assert_eq!(kid(&table.source(&verifier("others"), &jwks("a", 600))), None);
     // Of several the newest.
     faster.begin();
-    faster.end(Some(fetched("2")));
+    faster.end(Ok(fetched("2")));
     assert_eq!(kid(&table.source(&users, &jwks("a", 6))).as_deref(), Some("2"));
     // What nobody uses is forgotten.
     drop((source, same, faster));
@@ -85,13 +89,17 @@ fn keys_that_are_too_old_are_not_given_out() {
     let set = fetched("1");
     let at = set.at;
     source.begin();
-    source.end(Some(set));
+    source.end(Ok(set));
     assert!(source.current(at + Duration::from_secs(3599)).is_some());
     assert!(source.current(at + Duration::from_secs(3600)).is_none());
-    // A failure takes nothing away.
+    // A failure takes nothing away, and is remembered until a fetch succeeds.
     source.begin();
-    source.end(None);
+    source.end(refused());
     assert!(source.current(at + Duration::from_secs(3599)).is_some());
+    assert_eq!(source.last_error().as_deref(), Some("refused"));
+    source.begin();
+    source.end(Ok(fetched("2")));
+    assert_eq!(source.last_error(), None);
 }
 
 #[tokio::test(start_paused = true)]
@@ -104,12 +112,12 @@ async fn who_waits_is_told_at_the_end_of_the_fetch_or_when_the_time_is_over() {
     assert!(!source.ended(number, soon).await, "nobody fetches");
     source.begin();
     let soon = tokio::time::Instant::now().into_std() + Duration::from_secs(3);
-    let (ended, ()) = tokio::join!(source.ended(number, soon), async { source.end(None) });
+    let (ended, ()) = tokio::join!(source.ended(number, soon), async { source.end(refused()) });
     assert!(ended);
     // The first would have come anyway; the next uses the cooldown up.
     assert_eq!(source.ask(number, Instant::now()), Some(2));
     source.begin();
-    source.end(None);
+    source.end(refused());
     assert!(source.ask(2, Instant::now()).is_none(), "not again so soon");
     // What was wanted and not begun is not forgotten.
     source.want();
