@@ -15,7 +15,7 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use super::pump::{Pump, PumpEnd};
+use super::pump::{Pump, PumpEnd, UnderWay};
 use super::session::Relay;
 use super::trace::Watched;
 use super::{random_bytes, scratch};
@@ -93,20 +93,17 @@ pub(super) async fn conclude(
     let limit = environment.config.timeouts.close;
     let patience = Patience { limit, abort: &environment.abort };
     let mut reply_missing = false;
-    let mut said = (None, None);
     match ending {
-        Ending::ClientClosed(status) => {
-            let reply = await_reply(&mut relay, Side::Upstream, patience).await;
-            reply_missing = reply.is_none();
-            said = (reply, Some(*status));
+        Ending::ClientClosed(_) => {
+            reply_missing = !has_replied(&mut relay, Side::Upstream, patience).await;
         }
-        Ending::UpstreamClosed(status) => {
-            let reply = await_reply(&mut relay, Side::Client, patience).await;
-            reply_missing = reply.is_none();
-            said = (Some(*status), reply);
+        Ending::UpstreamClosed(_) => {
+            reply_missing = !has_replied(&mut relay, Side::Client, patience).await;
         }
-        _ => finish_frames(&mut relay, ending, patience).await,
+        _ => finish_under_way(&mut relay, ending, patience).await,
     }
+    // Whatever ended the session, a peer may have closed meanwhile: no end is told twice.
+    let said = (relay.to_client.passed_close(), relay.to_upstream.passed_close());
     let relay = *Pin::into_inner(relay);
     let Relay { client, upstream, to_client, to_upstream, .. } = relay;
     let (trace, environment, id) = (relay.trace, relay.environment, relay.handle.id);
@@ -131,12 +128,8 @@ pub(super) async fn conclude(
 }
 
 /// After one side's Close: goes on relaying what the other side still says, up to its Close, which is
-/// the reply (RFC 6455 section 5.5.1). `None`: none came.
-async fn await_reply(
-    relay: &mut Pin<Box<Relay>>,
-    from: Side,
-    patience: Patience<'_>,
-) -> Option<CloseStatus> {
+/// the reply (RFC 6455 section 5.5.1). False: none came.
+async fn has_replied(relay: &mut Pin<Box<Relay>>, from: Side, patience: Patience<'_>) -> bool {
     let reply = std::future::poll_fn(|cx| {
         let relay = relay.as_mut().get_mut();
         let now = Instant::now();
@@ -146,15 +139,13 @@ async fn await_reply(
         relay.wake_after_pause(cx);
         end
     });
-    match patience.with(reply).await {
-        Some(PumpEnd::Closed(status)) => Some(status),
-        _ => None,
-    }
+    matches!(patience.with(reply).await, Some(PumpEnd::Closed(_)))
 }
 
 /// Before an end that no Close began: lets frames that are under way pass to their end, where there is
-/// one who sends and one who reads. Past the limit they are cut, which [`farewell`] sees by itself.
-async fn finish_frames(relay: &mut Pin<Box<Relay>>, ending: &Ending, patience: Patience<'_>) {
+/// one who sends and one who reads; before one that nobody is to blame for, whole messages. Past the
+/// limit frames are cut, which [`farewell`] sees by itself.
+async fn finish_under_way(relay: &mut Pin<Box<Relay>>, ending: &Ending, patience: Patience<'_>) {
     let from: &[Side] = match ending {
         Ending::ClientLost
         | Ending::UpstreamLost
@@ -167,8 +158,12 @@ async fn finish_frames(relay: &mut Pin<Box<Relay>>, ending: &Ending, patience: P
         Ending::SlowConsumer => &[Side::Client],
         _ => &Side::ALL,
     };
+    let what = match ending {
+        Ending::Drained { .. } => UnderWay::Message,
+        _ => UnderWay::Frame,
+    };
     for side in from {
-        relay.pump(*side).stop_at_boundary();
+        relay.pump(*side).stop_after(what);
     }
     let finished = std::future::poll_fn(|cx| {
         let relay = relay.as_mut().get_mut();

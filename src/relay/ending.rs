@@ -22,6 +22,6 @@ pub(super) fn ending_of(from: Side, end: PumpEnd) -> Ending {
         }
         (_, PumpEnd::TooFast) => Ending::MessageRate,
         // Asked for only once the session is closing.
-        (_, PumpEnd::AtBoundary) => Ending::Internal,
+        (_, PumpEnd::Stopped) => Ending::Internal,
     }
 }

@@ -41,9 +41,18 @@ pub(crate) struct Pump {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Stop {
     Never,
-    /// Until the frame that is under way has passed.
-    AtBoundary,
+    /// Until what is under way has passed.
+    After(UnderWay),
     Now,
+}
+
+/// What is let pass to its end before a session is closed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum UnderWay {
+    /// A frame of which the sink has a part.
+    Frame,
+    /// A message of which anything has come, all its frames.
+    Message,
 }
 
 /// What a pump needs of its session for one poll.
@@ -83,8 +92,8 @@ pub(crate) enum PumpEnd {
     SinkLost,
     /// Its source sent too fast.
     TooFast,
-    /// The frame that was under way has passed.
-    AtBoundary,
+    /// What was under way has passed.
+    Stopped,
 }
 
 impl Pump {
@@ -133,16 +142,30 @@ impl Pump {
         self.inspector.is_within_frame()
     }
 
-    /// Reads on only until the frame that is under way has passed.
-    pub(crate) fn stop_at_boundary(&mut self) {
+    /// Reads on only until what is under way has passed.
+    pub(crate) fn stop_after(&mut self, what: UnderWay) {
         if self.stop == Stop::Never {
-            self.stop = if self.is_within_frame() { Stop::AtBoundary } else { Stop::Now };
+            let is_under_way = match what {
+                UnderWay::Frame => self.is_within_frame(),
+                UnderWay::Message => {
+                    self.inspector.is_within_message() || !self.outlet.waiting().is_empty()
+                }
+            };
+            self.stop = if is_under_way { Stop::After(what) } else { Stop::Now };
         }
     }
 
     /// Whether nothing is read any more.
     pub(crate) fn has_stopped(&self) -> bool {
         self.stop == Stop::Now
+    }
+
+    /// The Close that has been passed on.
+    pub(crate) fn passed_close(&self) -> Option<CloseStatus> {
+        match self.ended {
+            Some(PumpEnd::Closed(status)) => Some(status),
+            _ => None,
+        }
     }
 
     /// Puts a frame of the gateway's own between the source's frames; false when the sink is within one.
@@ -281,8 +304,13 @@ impl Pump {
                     if let Content::Close(status) = content {
                         return (passed, Some(PumpEnd::Closed(status)));
                     }
-                    if self.stop == Stop::AtBoundary {
-                        return (passed, Some(PumpEnd::AtBoundary));
+                    let has_passed = match self.stop {
+                        Stop::After(UnderWay::Frame) => true,
+                        Stop::After(UnderWay::Message) => !self.inspector.is_within_message(),
+                        Stop::Never | Stop::Now => false,
+                    };
+                    if has_passed {
+                        return (passed, Some(PumpEnd::Stopped));
                     }
                 }
             }

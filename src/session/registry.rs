@@ -4,7 +4,7 @@
 //! carries it out. The registry also holds the account of bytes kept for slow readers.
 
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::Waker;
 use std::time::{Duration, Instant};
 
@@ -15,6 +15,7 @@ use super::id::SessionId;
 use super::record::SessionRecord;
 use super::trace::Trace;
 use super::traffic::Traffic;
+use crate::drain::plan;
 use crate::ws::settle::{Ending, Silence};
 use crate::ws::violation::Side;
 
@@ -28,7 +29,8 @@ pub struct Registry {
     pending_limit: AtomicU64,
     /// Zero of [`SessionHandle::stalled`].
     epoch: Instant,
-    is_closing: AtomicBool,
+    /// Set when all are being closed: the window that was spread over.
+    closing: OnceLock<Duration>,
 }
 
 /// What the rest of the process knows of an open session, and where it leaves its orders.
@@ -198,7 +200,7 @@ impl Registry {
             pending: AtomicU64::new(0),
             pending_limit: AtomicU64::new(pending_limit),
             epoch: now,
-            is_closing: AtomicBool::new(false),
+            closing: OnceLock::new(),
         }
     }
 
@@ -210,14 +212,19 @@ impl Registry {
     /// Lists a session. One that comes while all are being closed is closed as well.
     pub fn insert(&self, handle: &Arc<SessionHandle>) {
         self.sessions.insert(handle.id, Arc::clone(handle));
-        if self.is_closing.load(Ordering::Acquire) {
-            handle.order(Order::End(Ending::Drained { retry: 1 }));
+        if let Some(window) = self.closing.get() {
+            handle.order(Order::End(late(*window)));
         }
     }
 
-    /// From now on no session stays open: call before the last [`Self::snapshot`].
-    pub fn close(&self) {
-        self.is_closing.store(true, Ordering::Release);
+    /// From now on no session stays open, those that are and those that come; the closes before were
+    /// spread over `window`.
+    pub fn close(&self, window: Duration) {
+        // Fails only if it is closed already.
+        let _ = self.closing.set(window);
+        for session in self.snapshot() {
+            session.order(Order::End(late(window)));
+        }
     }
 
     /// Takes a session off the list and its bytes off the account; by its id it is still found.
@@ -316,6 +323,11 @@ impl Registry {
         let since = at.saturating_duration_since(self.epoch).as_millis();
         u64::try_from(since).unwrap_or(u64::MAX).saturating_add(1)
     }
+}
+
+/// The end of a session that has had no turn in a drain.
+fn late(window: Duration) -> Ending {
+    Ending::Drained { retry: plan::late(window, fastrand::u64(..)) }
 }
 
 #[cfg(test)]

@@ -16,6 +16,7 @@ mod doctor;
 mod doctor_auth;
 mod doctor_sessions;
 mod doctor_upgrades;
+mod drain;
 mod endings;
 mod faults;
 mod frames;

@@ -107,6 +107,11 @@ impl FrameInspector {
         self.streaming.is_some()
     }
 
+    /// Whether a part of a message has passed that is not at its end.
+    pub fn is_within_message(&self) -> bool {
+        self.is_within_frame() || self.message.is_some()
+    }
+
     /// Judges the front of `bytes`, which begins where the last answer's `len` ended.
     pub fn inspect(&mut self, bytes: &[u8]) -> Result<Step, Violation> {
         if let Some(streaming) = self.streaming {

@@ -1,7 +1,7 @@
 //! The orderly end: not ready, no new sessions, then every session closed, spread over a window. I/O.
 //!
 //! Clients that are all closed at once come back all at once. So the closes are spread evenly over
-//! `drain.window`, and each tells its client how long to wait before it returns.
+//! `drain.window`, and each tells its client how long to wait before it returns ([`plan`]).
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,8 +10,12 @@ use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use crate::gateway::Gateway;
-use crate::session::registry::Order;
+use crate::session::registry::{Order, SessionHandle};
 use crate::ws::settle::Ending;
+
+use plan::Turn;
+
+pub mod plan;
 
 /// Drains `gateway`; returns when nothing is left, or when window and grace are over.
 pub async fn run(gateway: &Arc<Gateway>, stop_listening: CancellationToken) {
@@ -30,13 +34,12 @@ pub async fn run(gateway: &Arc<Gateway>, stop_listening: CancellationToken) {
     process.refuse_requests();
     gateway.telemetry().drain_started(gateway.registry().len(), drain.window);
 
-    let began = Instant::now();
-    let deadline = began + drain.window + drain.grace;
+    let deadline = Instant::now() + drain.window + drain.grace;
     gateway.tasks().close();
     let closed = async {
         // Whichever comes first: all were told, or all have left by themselves.
         tokio::select! {
-            () = close_all(gateway, began, drain.window) => gateway.tasks().wait().await,
+            () = close_all(gateway, drain.window) => gateway.tasks().wait().await,
             () = gateway.tasks().wait() => {}
         }
     };
@@ -48,29 +51,26 @@ pub async fn run(gateway: &Arc<Gateway>, stop_listening: CancellationToken) {
     gateway.telemetry().drain_finished(aborted);
 }
 
-/// Orders every session to close, at a random moment within its even share of the window.
-async fn close_all(gateway: &Gateway, began: Instant, window: Duration) {
-    let mut sessions = gateway.registry().snapshot();
-    fastrand::shuffle(&mut sessions);
-    let count = u32::try_from(sessions.len()).unwrap_or(u32::MAX).max(1);
-    let share = window / count;
-    let mut start = began;
-    for session in sessions {
-        sleep_until(start + share.mul_f64(fastrand::f64())).await;
-        start += share;
-        session.order(Order::End(drained(window)));
-    }
+/// Orders every session to close, each at its turn.
+async fn close_all(gateway: &Gateway, window: Duration) {
+    let sessions = gateway.registry().snapshot();
+    // The successor may be there only when we are gone.
+    let absence = window.min(plan::LONGEST_ABSENCE);
+    let turns = plan::plan(sessions.len(), window, absence, fastrand::u64(..));
+    pace(sessions, turns).await;
     // A handshake that was under way when the drain began may have become a session since, or still
     // become one.
-    gateway.registry().close();
-    for session in gateway.registry().snapshot() {
-        session.order(Order::End(drained(window)));
-    }
+    gateway.registry().close(window);
 }
 
-/// The clients' return is spread as their closes are: within the window, at least a second away.
-fn drained(window: Duration) -> Ending {
-    Ending::Drained { retry: 1 + fastrand::u64(..window.as_secs().max(1)) }
+/// Orders these sessions to close, in an order that follows from nothing.
+async fn pace(mut sessions: Vec<Arc<SessionHandle>>, turns: Vec<Turn>) {
+    fastrand::shuffle(&mut sessions);
+    let began = Instant::now();
+    for (session, Turn { after, retry }) in sessions.into_iter().zip(turns) {
+        sleep_until(began + after).await;
+        session.order(Order::End(Ending::Drained { retry }));
+    }
 }
 
 /// Time for handshakes that have begun.
