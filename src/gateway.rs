@@ -168,7 +168,13 @@ impl Gateway {
         let upstream = &self.upstreams[route.upstream];
         let sources = self.sources(Some(matched.route));
         let ask = UpstreamRequest::new(route, sources, request, &permit, origin, record.id);
-        let opened = open::open(upstream, &ask, self.telemetry(), record).await?;
+        let opened = open::open(upstream, &ask, self.telemetry(), record).await.inspect_err(
+            |rejection| {
+                if let Rejection::UpstreamRefused { status } = rejection {
+                    self.telemetry().upstream_refused(matched.route, *status);
+                }
+            },
+        )?;
 
         let chosen = self.choose_subprotocol(request, matched.route, &ask, &opened);
         // A token that was the only entry offered is selected, but it is no name to log.

@@ -22,6 +22,8 @@ pub async fn run(gateway: &Arc<Gateway>, stop_listening: CancellationToken) {
     let drain = gateway.config().drain.clone();
     let process = gateway.process();
     process.begin_drain();
+    let limit = drain.announce + UNDER_WAY + drain.window + drain.grace;
+    gateway.telemetry().drain_announced(drain.announce, limit);
     if !drain.announce.is_zero() {
         tokio::time::sleep(drain.announce).await;
     }

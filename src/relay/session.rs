@@ -281,13 +281,19 @@ impl Relay {
 
     /// Tells the registry what this session holds, when that has changed.
     fn account(&mut self) {
-        let held = self.to_upstream.held() + self.to_client.held();
+        let held = self.to_upstream.held() + self.to_client.held() + self.unread();
         if held == self.accounted {
             return;
         }
         self.accounted = held;
         let stalled = [self.to_client.stalled_since(), self.to_upstream.stalled_since()];
         self.environment.registry.account(&self.handle, held as u64, stalled);
+    }
+
+    /// What TLS keeps of the client's bytes while the upstream makes us wait. At other times it is the
+    /// begin of a record, at most two of 16 KiB, which is held for nobody.
+    fn unread(&self) -> usize {
+        if self.to_upstream.stalled_since().is_some() { self.client.unread() } else { 0 }
     }
 
     /// Acts on what is due and sleeps until the next. The timer is only ever moved forward in time

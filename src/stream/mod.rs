@@ -51,6 +51,16 @@ impl Stream {
         let _ = SockRef::from(tcp).set_linger(Some(std::time::Duration::ZERO));
     }
 
+    /// Bytes TLS keeps of what has come and was not asked for: the begin of a record, or what a reader
+    /// who is held up has left. What it keeps of what was written is known to who wrote it. Towards
+    /// upstreams rustls keeps its own buffers, at most some 32 KiB, whose filling it does not tell.
+    pub(crate) fn unread(&self) -> usize {
+        match self {
+            Self::Tls(tls) => tls.unread(),
+            Self::UpstreamTls(_) | Self::Tcp(_) | Self::Unix(_) => 0,
+        }
+    }
+
     /// Bytes the socket under TLS has taken so far; `None` without TLS, where writing itself tells.
     pub(crate) fn taken_under_tls(&self) -> Option<u64> {
         match self {

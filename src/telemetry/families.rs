@@ -31,6 +31,8 @@ pub(super) struct Families {
     pub(super) pong_timeouts: IntCounterVec,
     pub(super) upstream_healthy: IntGaugeVec,
     pub(super) upstream_sessions: IntGaugeVec,
+    pub(super) upstream_draining: IntGaugeVec,
+    pub(super) upstream_refusals: IntCounterVec,
     pub(super) upstream_connect_failures: IntCounterVec,
     pub(super) jwks_last_success: IntGaugeVec,
     pub(super) jwks_refreshes: IntCounterVec,
@@ -40,7 +42,9 @@ pub(super) struct Families {
     pub(super) configurations: IntGauge,
     pub(super) certificate_not_after: IntGaugeVec,
     pub(super) draining: IntGauge,
+    pub(super) drain_deadline: IntGauge,
     pub(super) limit_connections: IntGauge,
+    pub(super) limit_pending_bytes: IntGauge,
     pub(super) pending_bytes: IntGauge,
     pub(super) log_lines_dropped: IntCounter,
     pub(super) build_info: GaugeVec,
@@ -145,6 +149,16 @@ impl Families {
                 "Sessions relayed to an endpoint.",
                 &["upstream", "endpoint"],
             ),
+            upstream_draining: to.gauges(
+                "upstream_draining",
+                "Whether an endpoint is being emptied by an operator: it gets no new sessions.",
+                &["upstream", "endpoint"],
+            ),
+            upstream_refusals: to.counters(
+                "upstream_refusals_total",
+                "Handshakes with result upstream_refused by the backend's status; 401, 403, 404 and 429 are its verdict on the client.",
+                &["route", "status"],
+            ),
             upstream_connect_failures: to.counters(
                 "upstream_connect_failures_total",
                 "Failed attempts to connect to an endpoint.",
@@ -183,6 +197,14 @@ impl Families {
                 &["name"],
             ),
             draining: to.gauge("draining", "Whether the gateway is going down."),
+            drain_deadline: to.gauge(
+                "drain_deadline_timestamp_seconds",
+                "When a gateway that is going down cuts what is left; 0 while it is not.",
+            ),
+            limit_pending_bytes: to.gauge(
+                "limit_pending_bytes",
+                "Bytes that may be held for peers that read slowly (limits.pending_bytes).",
+            ),
             limit_connections: to.gauge(
                 "limit_connections",
                 "Client connections allowed (limits.connections).",

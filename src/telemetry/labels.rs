@@ -46,6 +46,27 @@ closed_set! {
 }
 
 closed_set! {
+    /// What a backend answered instead of 101; the `status` label. The first four are its verdict on the
+    /// client, and are passed on to it.
+    RefusalStatus {
+        /// The client must show who it is.
+        Unauthorized = "401",
+        /// The client may not.
+        Forbidden = "403",
+        /// Nothing is there.
+        NotFound = "404",
+        /// The client asks too often.
+        TooManyRequests = "429",
+        /// Any other from 400 to 499.
+        ClientError = "4xx",
+        /// 500 to 599.
+        ServerError = "5xx",
+        /// A redirect, for instance.
+        Other = "other",
+    }
+}
+
+closed_set! {
     /// What was done to a client that sends too fast; the `action` label.
     LimitAction {
         /// Its socket was not read for a while.
@@ -136,6 +157,21 @@ impl StrippedExtension {
             Self::PermessageDeflate
         } else {
             Self::Other
+        }
+    }
+}
+
+impl RefusalStatus {
+    /// The label of a status.
+    pub fn of(status: u16) -> Self {
+        match status {
+            401 => Self::Unauthorized,
+            403 => Self::Forbidden,
+            404 => Self::NotFound,
+            429 => Self::TooManyRequests,
+            400..=499 => Self::ClientError,
+            500..=599 => Self::ServerError,
+            _ => Self::Other,
         }
     }
 }

@@ -28,6 +28,7 @@ mod route_metrics;
 mod throttle;
 mod trace;
 mod upstream_metrics;
+mod zeros;
 
 #[cfg(test)]
 pub(crate) mod testing;

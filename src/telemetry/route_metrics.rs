@@ -5,7 +5,8 @@ use std::collections::HashMap;
 use prometheus::{Histogram, IntCounter, IntCounterVec, IntGauge};
 
 use super::families::Families;
-use super::labels::{CloseCodeLabels, Stage};
+use super::labels::{CloseCodeLabels, RefusalStatus, Stage};
+use super::zeros;
 use crate::session::label::Label;
 use crate::session::record::{CloseStatus, SessionRecord, Steps};
 use crate::session::termination::{By, Phase};
@@ -18,6 +19,7 @@ pub(super) struct HandshakeMetrics {
     pub(super) accepted: IntCounter,
     pub(super) dropped: IntCounter,
     pub(super) refused: HashMap<Label, IntCounter>,
+    upstream_refused: Vec<(RefusalStatus, IntCounter)>,
     /// In the order of [`Stage::ALL`].
     pub(super) stages: Vec<(Stage, Histogram)>,
     closes: IntCounterVec,
@@ -47,6 +49,9 @@ impl HandshakeMetrics {
         let stage = |stage: &Stage| {
             (*stage, families.handshake_duration.with_label_values(&[route, stage.as_str()]))
         };
+        let upstream_refused = |status: &RefusalStatus| {
+            (*status, families.upstream_refusals.with_label_values(&[route, status.as_str()]))
+        };
         // A fault of the gateway also refuses, though no rule does.
         let refusals = Label::refusals().chain([Label::Internal]);
         Self {
@@ -54,6 +59,7 @@ impl HandshakeMetrics {
             accepted: result("accepted"),
             dropped: result("dropped"),
             refused: refusals.map(|label| (label, result(label.as_str()))).collect(),
+            upstream_refused: RefusalStatus::ALL.iter().map(upstream_refused).collect(),
             stages: Stage::ALL.iter().map(stage).collect(),
             closes: families.closes.clone(),
             endings: families.endings.clone(),
@@ -73,6 +79,14 @@ impl HandshakeMetrics {
             counter.inc();
         }
         self.observe_stages(steps, |stage| stage != Stage::Total);
+    }
+
+    /// The upstream answered with this status instead of 101.
+    pub(super) fn upstream_refused(&self, status: u16) {
+        let status = RefusalStatus::of(status);
+        for (_, counter) in self.upstream_refused.iter().filter(|(of, _)| *of == status) {
+            counter.inc();
+        }
     }
 
     /// A connection exchanged closes (or should have) with the client.
@@ -96,15 +110,9 @@ impl HandshakeMetrics {
 
 impl RouteMetrics {
     /// Resolves, and thereby exports as zero, what is known beforehand.
-    ///
-    /// `endings_total` has zeros for phase `relay` only and `closes_total` for [`COMMON_CLOSES`]:
-    /// all combinations would be some 250 and 100 series a route, nearly all of them for ever 0.
     pub(super) fn new(families: &Families, route: &str) -> Self {
-        for label in Label::endings() {
-            families.endings.with_label_values(&[route, label.as_str(), Phase::Relay.as_str()]);
-        }
-        for (code, by) in COMMON_CLOSES {
-            families.closes.with_label_values(&[route, code, by.as_str()]);
+        for (label, phase) in zeros::endings_of_route() {
+            families.endings.with_label_values(&[route, label.as_str(), phase.as_str()]);
         }
         Self {
             handshakes: HandshakeMetrics::new(families, route),
@@ -163,29 +171,3 @@ impl DirectionMetrics {
         self.bytes.inc_by(counts.bytes);
     }
 }
-
-/// Closes that every route can expect: what alerts and dashboards ask for must be there as zero,
-/// or its first occurrence is no increase.
-const COMMON_CLOSES: [(&str, By); 21] = [
-    ("1000", By::Client),
-    ("1001", By::Client),
-    ("empty", By::Client),
-    ("none", By::Client),
-    ("1002", By::Client),
-    ("1007", By::Client),
-    ("1009", By::Client),
-    ("4408", By::Client),
-    ("1000", By::Upstream),
-    ("1001", By::Upstream),
-    ("empty", By::Upstream),
-    ("1011", By::Upstream),
-    ("1013", By::Upstream),
-    ("1014", By::Upstream),
-    ("1011", By::Gateway),
-    ("4401", By::Gateway),
-    ("4403", By::Gateway),
-    ("4408", By::Gateway),
-    ("4409", By::Gateway),
-    ("4429", By::Gateway),
-    ("1012", By::Gateway),
-];

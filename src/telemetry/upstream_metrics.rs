@@ -25,6 +25,7 @@ pub(super) struct EndpointMetrics {
     pub(super) label: String,
     pub(super) healthy: IntGauge,
     pub(super) sessions: IntGauge,
+    pub(super) draining: IntGauge,
 }
 
 impl UpstreamMetrics {
@@ -45,6 +46,7 @@ impl UpstreamMetrics {
                 label: label.to_owned(),
                 healthy,
                 sessions: families.upstream_sessions.with_label_values(&[name, label]),
+                draining: families.upstream_draining.with_label_values(&[name, label]),
             }
         };
         let failure = |reason: &ConnectFailure| {

@@ -7,17 +7,23 @@ use crate::config::BalancePolicy;
 pub struct Candidate {
     /// Not known to be down.
     pub healthy: bool,
+    /// Being emptied: gets nobody.
+    pub draining: bool,
     /// Sessions open or being opened.
     pub sessions: usize,
     /// Already tried for this client.
     pub tried: bool,
 }
 
-/// Picks among the candidates that were not tried: healthy ones if there are any, else all (what looks
-/// down from here may be up again). `turn` counts up with each choice.
+/// Picks among the candidates that were not tried and are not being emptied: healthy ones if there are
+/// any, else all (what looks down from here may be up again). Never one that is being emptied, even if
+/// there is no other: whoever empties it wants to end it, and would end those sessions with it. `turn`
+/// counts up with each choice.
 pub fn pick(policy: BalancePolicy, candidates: &[Candidate], turn: usize) -> Option<usize> {
-    let any_healthy = candidates.iter().any(|candidate| candidate.healthy && !candidate.tried);
-    let eligible = |candidate: &Candidate| !candidate.tried && (candidate.healthy || !any_healthy);
+    let is_open = |candidate: &Candidate| !candidate.tried && !candidate.draining;
+    let any_healthy = candidates.iter().any(|candidate| candidate.healthy && is_open(candidate));
+    let eligible =
+        |candidate: &Candidate| is_open(candidate) && (candidate.healthy || !any_healthy);
     // Beginning at another one each time spreads ties.
     let start = turn.checked_rem(candidates.len())?;
     let rotated = candidates.iter().enumerate().cycle().skip(start).take(candidates.len());
@@ -36,7 +42,11 @@ mod tests {
     use super::*;
 
     fn candidate(healthy: bool, sessions: usize, tried: bool) -> Candidate {
-        Candidate { healthy, sessions, tried }
+        Candidate { healthy, draining: false, sessions, tried }
+    }
+
+    fn draining(sessions: usize) -> Candidate {
+        Candidate { draining: true, ..candidate(true, sessions, false) }
     }
 
     #[test]
@@ -62,21 +72,37 @@ mod tests {
         assert_eq!(pick(BalancePolicy::RoundRobin, &[], 7), None);
     }
 
+    #[test]
+    fn one_that_is_being_emptied_gets_nobody_even_if_there_is_no_other() {
+        for policy in [BalancePolicy::LeastSessions, BalancePolicy::RoundRobin] {
+            let busy = candidate(true, 9, false);
+            assert_eq!(pick(policy, &[draining(0), busy, draining(0)], 0), Some(1));
+            let down = candidate(false, 9, false);
+            assert_eq!(pick(policy, &[draining(0), down], 0), Some(1));
+            assert_eq!(pick(policy, &[draining(0), draining(1)], 0), None);
+            assert_eq!(pick(policy, &[candidate(true, 0, true), draining(1)], 0), None);
+        }
+    }
+
     proptest! {
         #[test]
         fn never_an_unhealthy_one_while_a_healthy_one_is_left(
-            rows in proptest::collection::vec((any::<bool>(), 0usize..5, any::<bool>()), 1..8), turn: usize, least: bool,
+            rows in proptest::collection::vec((any::<bool>(), 0usize..5, any::<bool>(), any::<bool>()), 1..8), turn: usize, least: bool,
         ) {
-            let all: Vec<_> = rows.into_iter().map(|(h, s, t)| candidate(h, s, t)).collect();
+            let all: Vec<_> = rows
+                .into_iter()
+                .map(|(h, s, t, draining)| Candidate { draining, ..candidate(h, s, t) })
+                .collect();
+            let is_open = |candidate: &Candidate| !candidate.tried && !candidate.draining;
             let policy = if least { BalancePolicy::LeastSessions } else { BalancePolicy::RoundRobin };
             match pick(policy, &all, turn) {
-                None => prop_assert!(all.iter().all(|candidate| candidate.tried)),
+                None => prop_assert!(!all.iter().any(is_open)),
                 Some(index) => {
-                    prop_assert!(!all[index].tried);
-                    let healthy_left = all.iter().any(|candidate| candidate.healthy && !candidate.tried);
+                    prop_assert!(is_open(&all[index]));
+                    let healthy_left = all.iter().any(|candidate| candidate.healthy && is_open(candidate));
                     prop_assert!(all[index].healthy || !healthy_left);
                     if least {
-                        prop_assert!(all.iter().all(|other| other.tried
+                        prop_assert!(all.iter().all(|other| !is_open(other)
                             || other.healthy != all[index].healthy
                             || other.sessions >= all[index].sessions));
                     }

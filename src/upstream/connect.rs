@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use rustix::io::Errno;
 use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::rustls::pki_types::ServerName;
@@ -45,6 +46,27 @@ impl ConnectError {
             Self::Socket(error) => ConnectFailure::of(error),
         }
     }
+}
+
+impl ConnectError {
+    /// Whether the gateway's own lack (of descriptors, of memory) is to blame, which says nothing of the
+    /// endpoint.
+    pub(super) fn is_ours(&self) -> bool {
+        match self {
+            Self::Socket(error) => is_lack(error),
+            // A resolver that cannot open a socket says only that it failed.
+            Self::Dns(error) => {
+                is_lack(error)
+                    || std::fs::File::open("/dev/null").is_err_and(|error| is_lack(&error))
+            }
+            Self::Timeout(_) | Self::Tls(_) => false,
+        }
+    }
+}
+
+fn is_lack(error: &io::Error) -> bool {
+    let lacks = [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM];
+    lacks.iter().any(|lack| error.raw_os_error() == Some(lack.raw_os_error()))
 }
 
 /// Connects within `limit`. Names are resolved anew each time; their addresses are tried in order.
@@ -124,4 +146,24 @@ async fn tcp(host: &str, port: u16) -> Result<TcpStream, ConnectError> {
         }
     }
     Err(ConnectError::Socket(last))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn our_own_lack_is_told_from_the_endpoints_faults() {
+        let socket = |error: Errno| ConnectError::Socket(error.into());
+        for error in [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM] {
+            assert!(socket(error).is_ours(), "{error}");
+        }
+        for error in [Errno::CONNREFUSED, Errno::TIMEDOUT, Errno::ADDRNOTAVAIL, Errno::NOENT] {
+            assert!(!socket(error).is_ours(), "{error}");
+        }
+        assert!(!ConnectError::Timeout(Duration::ZERO).is_ours());
+        assert!(ConnectError::Dns(Errno::MFILE.into()).is_ours());
+        // This process has descriptors left.
+        assert!(!ConnectError::Dns(io::Error::other("no such name")).is_ours());
+    }
 }

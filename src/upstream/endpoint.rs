@@ -49,6 +49,7 @@ pub struct EndpointState {
     /// Checks that failed in a row.
     failures: AtomicU32,
     sessions: AtomicUsize,
+    draining: AtomicBool,
     last_check: Mutex<Option<Check>>,
 }
 
@@ -103,6 +104,7 @@ impl Upstream {
             .iter()
             .map(|endpoint| Candidate {
                 healthy: endpoint.state.is_healthy(),
+                draining: endpoint.state.is_draining(),
                 sessions: endpoint.state.sessions(),
                 tried: tried.contains(&endpoint.index),
             })
@@ -114,9 +116,19 @@ impl Upstream {
         Some((Arc::clone(endpoint), EndpointPlace(Arc::clone(&endpoint.state))))
     }
 
-    /// Whether any endpoint may be up.
+    /// Whether any endpoint that takes new sessions may be up.
     pub fn has_healthy_endpoint(&self) -> bool {
-        self.endpoints.iter().any(|endpoint| endpoint.state.is_healthy())
+        let mut states = self.endpoints.iter().map(|endpoint| &endpoint.state);
+        states.any(|state| state.is_healthy() && !state.is_draining())
+    }
+
+    /// Why there is nobody to ask, when nobody has been asked.
+    pub fn nobody(&self) -> &'static str {
+        if self.endpoints.is_empty() {
+            "it has no endpoint"
+        } else {
+            "all its endpoints are being emptied by an operator"
+        }
     }
 }
 
@@ -142,6 +154,7 @@ impl Default for EndpointState {
             healthy: AtomicBool::new(true),
             failures: AtomicU32::new(0),
             sessions: AtomicUsize::new(0),
+            draining: AtomicBool::new(false),
             last_check: Mutex::new(None),
         }
     }
@@ -156,6 +169,16 @@ impl EndpointState {
     /// Sessions open or being opened.
     pub fn sessions(&self) -> usize {
         self.sessions.load(Ordering::Acquire)
+    }
+
+    /// Being emptied by an operator: it gets no new sessions.
+    pub fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Acquire)
+    }
+
+    /// Begins or ends to empty it; whether that changed anything.
+    pub(crate) fn set_draining(&self, draining: bool) -> bool {
+        self.draining.swap(draining, Ordering::AcqRel) != draining
     }
 
     /// What the last check found; `None`: there was none.

@@ -99,6 +99,10 @@ impl Watch {
             });
             match result {
                 Ok(()) => note(true, None),
+                // What was known of the endpoint before is still all that is known.
+                Err(error) if error.is_ours() => {
+                    self.telemetry.check_failed_here(self.upstream, self.endpoint.index, &error);
+                }
                 Err(error) => {
                     if self.endpoint.state.count_failure() >= self.health.fall {
                         note(false, Some(error.to_string()));

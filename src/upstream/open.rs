@@ -44,7 +44,7 @@ pub async fn open(
 ) -> Result<Opened, Rejection> {
     record.upstream = Some(Arc::clone(&upstream.name));
     let mut tried = Vec::new();
-    let mut last = Rejection::UpstreamUnreachable("it has no endpoint".to_owned());
+    let mut last = Rejection::UpstreamUnreachable(upstream.nobody().to_owned());
     while tried.len() <= upstream.config.retries as usize {
         let Some((endpoint, place)) = upstream.pick(&tried) else { break };
         tried.push(endpoint.index);

@@ -83,6 +83,11 @@ impl ServerTls {
         self.taken
     }
 
+    /// Bytes kept of what has come and was not asked for.
+    pub(super) fn unread(&self) -> usize {
+        self.incoming.len() + self.plain.len()
+    }
+
     fn poll_handshake(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         loop {
             ready!(self.poll_send(cx))?;

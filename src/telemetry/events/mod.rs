@@ -87,6 +87,11 @@ impl Telemetry {
         self.metrics.handshakes(Some(route)).accepted(steps);
     }
 
+    /// An upstream has answered a handshake of this route with a status instead of 101.
+    pub fn upstream_refused(&self, route: usize, status: u16) {
+        self.metrics.handshakes(Some(route)).upstream_refused(status);
+    }
+
     /// The accepted handshake was that of a user whose last session ended less than 60 s ago.
     pub fn user_reconnected(&self, route: usize) {
         if let Some(metrics) = self.metrics.route(Some(route)) {
@@ -182,6 +187,19 @@ impl Telemetry {
     /// A listener takes connections.
     pub fn listener_opened(&self, listener: &str, address: &dyn Display) {
         tracing::info!(listener, %address, "listening");
+    }
+
+    /// An endpoint could not be checked for want of something in the gateway itself.
+    pub fn check_failed_here(&self, upstream: usize, endpoint: usize, error: &dyn Display) {
+        let Some(group) = self.metrics.upstream(upstream) else { return };
+        let throttle = self.throttles.connect.get(upstream);
+        if let Some(suppressed) = throttle.and_then(|throttle| throttle.pass(Instant::now())) {
+            let endpoint = group.endpoints.get(endpoint).map(|e| e.label.as_str());
+            tracing::warn!(
+                upstream = group.name, endpoint, %error, suppressed,
+                "an endpoint could not be checked, through no fault of its own"
+            );
+        }
     }
 
     /// A health check changed its mind on an endpoint.
@@ -325,9 +343,20 @@ impl Telemetry {
         );
     }
 
-    /// The gateway begins to go down with so many sessions open.
+    /// The gateway begins to go down: not ready from now on, serving for `announce`, gone after `limit`.
+    pub fn drain_announced(&self, announce: Duration, limit: Duration) {
+        let families = &self.metrics.families;
+        families.draining.set(1);
+        let limit = i64::try_from(limit.as_secs()).unwrap_or(i64::MAX);
+        families.drain_deadline.set(unix_now().saturating_add(limit).saturating_add(1));
+        if !announce.is_zero() {
+            let announce = announce.as_secs_f64();
+            tracing::info!(announce_seconds = announce, "going down, but serving until then");
+        }
+    }
+
+    /// The gateway closes the sessions that are open, so many.
     pub fn drain_started(&self, sessions: usize, window: Duration) {
-        self.metrics.families.draining.set(1);
         let window = window.as_secs_f64();
         tracing::info!(sessions, window_seconds = window, "drain started");
     }
@@ -339,6 +368,51 @@ impl Telemetry {
         } else {
             tracing::warn!(aborted, "drain finished, sessions that would not end were aborted");
         }
+    }
+}
+
+/// What an operator has closed.
+impl Telemetry {
+    /// So many sessions are being closed to lighten the load.
+    pub fn shed_started(&self, sessions: usize, window: Duration) {
+        let window = window.as_secs_f64();
+        tracing::info!(sessions, window_seconds = window, "sessions are being shed");
+    }
+
+    /// A shed is over, or another has taken its place.
+    pub fn shed_finished(&self) {
+        tracing::info!("every session to be shed has been told to close");
+    }
+
+    /// An endpoint gets no new sessions, and those on it are being closed.
+    pub fn endpoint_drain_started(
+        &self,
+        upstream: usize,
+        endpoint: usize,
+        sessions: usize,
+        window: Duration,
+    ) {
+        let Some(group) = self.metrics.upstream(upstream) else { return };
+        let Some(metrics) = group.endpoints.get(endpoint) else { return };
+        metrics.draining.set(1);
+        let (upstream, endpoint) = (group.name.as_str(), metrics.label.as_str());
+        let window = window.as_secs_f64();
+        tracing::info!(
+            upstream,
+            endpoint,
+            sessions,
+            window_seconds = window,
+            "an endpoint is being emptied and gets no new sessions"
+        );
+    }
+
+    /// An endpoint gets new sessions again.
+    pub fn endpoint_drain_ended(&self, upstream: usize, endpoint: usize) {
+        let Some(group) = self.metrics.upstream(upstream) else { return };
+        let Some(metrics) = group.endpoints.get(endpoint) else { return };
+        metrics.draining.set(0);
+        let (upstream, endpoint) = (group.name.as_str(), metrics.label.as_str());
+        tracing::info!(upstream, endpoint, "an endpoint gets new sessions again");
     }
 }
 

@@ -234,8 +234,30 @@ fn states_of_the_gateway_are_gauges() {
     assert_eq!(value("config_last_reload_successful"), Some(1.0));
     assert_eq!(value(r#"config_reloads_total{result="success"}"#), Some(1.0));
 
-    telemetry.drain_started(3, Duration::from_secs(30));
+    let draining = r#"upstream_draining{endpoint="http://127.0.0.1:9001",upstream="chat"}"#;
+    telemetry.endpoint_drain_started(0, 0, 3, Duration::from_secs(30));
+    assert_eq!(value(draining), Some(1.0));
+    telemetry.endpoint_drain_ended(0, 0);
+    assert_eq!(value(draining), Some(0.0));
+
+    for (status, label) in
+        [(401, "401"), (429, "429"), (400, "4xx"), (500, "5xx"), (599, "5xx"), (302, "other")]
+    {
+        let refusals = format!(r#"upstream_refusals_total{{route="/b",status="{label}"}}"#);
+        let before = value(&refusals).unwrap();
+        telemetry.upstream_refused(1, status);
+        assert_eq!(value(&refusals), Some(before + 1.0), "{status}");
+    }
+
+    assert_eq!(
+        (value("draining"), value("drain_deadline_timestamp_seconds")),
+        (Some(0.0), Some(0.0))
+    );
+    let from = unix_now() as f64 + 41.0;
+    telemetry.drain_announced(Duration::ZERO, Duration::from_secs(40));
+    let to = unix_now() as f64 + 41.0;
     assert_eq!(value("draining"), Some(1.0));
+    assert!((from..=to).contains(&value("drain_deadline_timestamp_seconds").unwrap()));
 
     let certificate =
         |name: &str| format!(r#"tls_certificate_not_after_timestamp_seconds{{name="{name}"}}"#);

@@ -18,6 +18,7 @@ use super::labels::{
 use super::logging;
 use super::route_metrics::{HandshakeMetrics, RouteMetrics};
 use super::upstream_metrics::{EndpointMetrics, UpstreamMetrics};
+use super::zeros;
 use crate::config::Config;
 use crate::session::traffic::TrafficCounts;
 use crate::ws::violation::{Side, Violation};
@@ -85,15 +86,17 @@ impl Metrics {
     }
 
     /// The handles for the next configuration: zeros for what is new in it; what it no longer has
-    /// stays as it is, but for the health of endpoints, which nobody looks after any more.
+    /// stays as it is, but for what is said of endpoints that nobody looks after any more.
     pub fn renewed(&self, config: &Config) -> Self {
         let known: HashSet<_> = self.upstreams.iter().flat_map(UpstreamMetrics::labels).collect();
         let shared = Arc::clone(&self.shared);
         let renewed = Self::resolve(shared, self.families.clone(), config, &known);
         let kept: HashSet<_> = renewed.upstreams.iter().flat_map(UpstreamMetrics::labels).collect();
         for (upstream, endpoint) in known.difference(&kept) {
-            // Fails only if it is gone already.
-            let _ = self.families.upstream_healthy.remove_label_values(&[upstream, endpoint]);
+            for family in [&self.families.upstream_healthy, &self.families.upstream_draining] {
+                // Fails only if it is gone already.
+                let _ = family.remove_label_values(&[upstream, endpoint]);
+            }
         }
         for verifier in self.keys.keys().filter(|name| !renewed.keys.contains_key(*name)) {
             // Nobody fetches them any more: they must not be taken for old.
@@ -108,8 +111,15 @@ impl Metrics {
         config: &Config,
         known: &HashSet<(&str, &str)>,
     ) -> Self {
-        let limit = i64::try_from(config.limits.connections).unwrap_or(i64::MAX);
-        families.limit_connections.set(limit);
+        let limits = &config.limits;
+        families.limit_connections.set(i64::try_from(limits.connections).unwrap_or(i64::MAX));
+        families.limit_pending_bytes.set(i64::try_from(limits.pending_bytes).unwrap_or(i64::MAX));
+        let close_codes = CloseCodeLabels::new(config);
+        for (code, by) in zeros::closes(config, &close_codes) {
+            for route in config.routes.iter().map(|route| route.label.as_str()).chain(["none"]) {
+                families.closes.with_label_values(&[route, &code, by]);
+            }
+        }
         let listener = |listener: &crate::config::Listener| {
             let name = listener.bind.to_string();
             let metrics = ListenerMetrics {
@@ -132,7 +142,7 @@ impl Metrics {
                 .collect(),
             ping_rtt: [Side::Client, Side::Upstream]
                 .map(|leg| (leg, families.ping_rtt.with_label_values(&[leg.as_str()]))),
-            close_codes: CloseCodeLabels::new(config),
+            close_codes,
             shared,
             families,
         }
@@ -288,13 +298,16 @@ pub(super) fn unix_now() -> i64 {
     i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
 }
 
-/// Families without route or upstream: resolving a handle exports its zero.
+/// Families without route (of the configuration) or upstream: resolving a handle exports its zero.
 fn export_zeros(families: &Families) {
     for leg in &Side::ALL {
         for kind in Violation::KINDS {
             families.protocol_errors.with_label_values(&[leg.as_str(), kind]);
         }
         families.pong_timeouts.with_label_values(&[leg.as_str()]);
+    }
+    for (label, phase) in zeros::endings_without_route() {
+        families.endings.with_label_values(&["none", label.as_str(), phase.as_str()]);
     }
     for extension in StrippedExtension::ALL {
         families.extensions_stripped.with_label_values(&[extension.as_str()]);
