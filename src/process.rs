@@ -17,6 +17,7 @@ use crate::admission::jwks::SourceTable;
 use crate::admission::limits::{AddressTable, ConnectionPools};
 use crate::admission::users::UserTable;
 use crate::config::ProcessLimits;
+use crate::drain::shed::Sheds;
 use crate::gateway::Gateway;
 use crate::session::registry::Registry;
 use crate::upstream::endpoint::EndpointTable;
@@ -37,6 +38,8 @@ pub struct Process {
     pub(crate) dashboard: Dashboard,
     /// Keys that issuers publish.
     pub key_sources: SourceTable,
+    /// Sessions that an operator has closed.
+    pub(crate) sheds: Sheds,
     /// Every task that must end before the process does.
     pub(crate) tasks: TaskTracker,
     /// Open sockets, and connections whose request is not decided on: a drain lets them finish.
@@ -59,6 +62,7 @@ impl Process {
             endpoints: EndpointTable::default(),
             dashboard: Dashboard::new(Instant::now(), Timestamp::now()),
             key_sources: SourceTable::default(),
+            sheds: Sheds::default(),
             tasks: TaskTracker::new(),
             handshakes: TaskTracker::new(),
             abort: CancellationToken::new(),

@@ -168,6 +168,7 @@ impl Reloader {
         logging::change(&loaded.config.log);
         let telemetry = before.telemetry().renewed(&loaded.config);
         let gateway = Gateway::new(loaded, process, telemetry);
+        forget_drains(before, &gateway);
         let certificates = Change::between(before.certificates(), gateway.certificates());
         let changes = Changes::between(before.config(), gateway.config(), certificates);
 
@@ -205,6 +206,21 @@ impl Reloader {
             if self.told.insert(problem.to_string()) {
                 gateway.telemetry().certificate_renewal_failed(&problem);
             }
+        }
+    }
+}
+
+/// An endpoint that goes is not being emptied any more, should it come again; the sessions on it get
+/// their turns all the same.
+fn forget_drains(before: &Gateway, now: &Gateway) {
+    let endpoints = |gateway: &Gateway| {
+        let endpoints = gateway.upstreams().iter().flat_map(|upstream| &upstream.endpoints);
+        endpoints.map(|endpoint| Arc::clone(&endpoint.state)).collect::<Vec<_>>()
+    };
+    let kept = endpoints(now);
+    for state in endpoints(before) {
+        if !kept.iter().any(|kept| Arc::ptr_eq(kept, &state)) {
+            state.set_draining(false);
         }
     }
 }

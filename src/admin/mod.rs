@@ -16,6 +16,7 @@ use self::guards::Guards;
 use self::reply::Form;
 use self::resource::Resource;
 
+pub mod drains;
 pub mod guards;
 pub mod health;
 pub mod history;
@@ -44,6 +45,8 @@ pub static RESOURCES: &[&Resource] = &[
     &web::DASHBOARD,
     &web::DOCTOR,
     &overview::OVERVIEW,
+    &drains::SHARE,
+    &drains::ENDPOINT,
 ];
 
 /// A reason for not being ready. A single failed upstream is none: other routes still work.

@@ -1,7 +1,8 @@
 //! The orderly end: not ready, no new sessions, then every session closed, spread over a window. I/O.
 //!
 //! Clients that are all closed at once come back all at once. So the closes are spread evenly over
-//! `drain.window`, and each tells its client how long to wait before it returns ([`plan`]).
+//! `drain.window`, and each tells its client how long to wait before it returns ([`plan`]). Operators can
+//! also have some sessions closed so ([`shed`]).
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,12 +17,14 @@ use crate::ws::settle::Ending;
 use plan::Turn;
 
 pub mod plan;
+pub(crate) mod shed;
 
 /// Drains `gateway`; returns when nothing is left, or when window and grace are over.
 pub async fn run(gateway: &Arc<Gateway>, stop_listening: CancellationToken) {
     let drain = gateway.config().drain.clone();
     let process = gateway.process();
     process.begin_drain();
+    process.sheds.stop_all();
     let limit = drain.announce + UNDER_WAY + drain.window + drain.grace;
     gateway.telemetry().drain_announced(drain.announce, limit);
     if !drain.announce.is_zero() {

@@ -173,6 +173,12 @@ impl SessionHandle {
         self.desk.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Whether this endpoint of this upstream has it.
+    pub(crate) fn is_on(&self, upstream: &str, endpoint: &str) -> bool {
+        let SessionRecord { upstream: of, endpoint: at, .. } = &self.known;
+        of.as_deref() == Some(upstream) && at.as_deref() == Some(endpoint)
+    }
+
     /// Bytes held for slow readers.
     pub fn pending(&self) -> u64 {
         self.pending.load(Ordering::Relaxed)

@@ -379,7 +379,7 @@ impl Telemetry {
         tracing::info!(sessions, window_seconds = window, "sessions are being shed");
     }
 
-    /// A shed is over, or another has taken its place.
+    /// A shed is over.
     pub fn shed_finished(&self) {
         tracing::info!("every session to be shed has been told to close");
     }
@@ -404,6 +404,14 @@ impl Telemetry {
             window_seconds = window,
             "an endpoint is being emptied and gets no new sessions"
         );
+    }
+
+    /// No session is left on an endpoint that is being emptied.
+    pub fn endpoint_emptied(&self, upstream: usize, endpoint: usize) {
+        let Some(group) = self.metrics.upstream(upstream) else { return };
+        let Some(metrics) = group.endpoints.get(endpoint) else { return };
+        let (upstream, endpoint) = (group.name.as_str(), metrics.label.as_str());
+        tracing::info!(upstream, endpoint, "an endpoint is empty: it can be taken away");
     }
 
     /// An endpoint gets new sessions again.

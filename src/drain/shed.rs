@@ -1,0 +1,160 @@
+//! Closing some of the sessions while everybody else is served: a share of all, or an endpoint's. I/O.
+//!
+//! Both are paced and told as the end of all is (see [`super::run`]), but the gateway stays ready and
+//! refuses nobody. Of each kind one is under way at most: a further one takes its place, and what the
+//! one before has not closed by then stays open, or gets a turn in the further one. So asking twice
+//! closes no more than asking once.
+
+use std::collections::HashMap;
+use std::future::Future;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio_util::sync::{CancellationToken, DropGuard};
+use tokio_util::task::TaskTracker;
+
+use super::{pace, plan};
+use crate::gateway::Gateway;
+use crate::session::registry::SessionHandle;
+use crate::upstream::endpoint::{Endpoint, Upstream};
+
+/// What is under way.
+#[derive(Debug, Default)]
+pub(crate) struct Sheds(Mutex<HashMap<What, DropGuard>>);
+
+/// What is being closed.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+enum What {
+    Share,
+    /// Of this upstream, the endpoint with this label.
+    Endpoint(String, Arc<str>),
+}
+
+impl Sheds {
+    fn begin(
+        &self,
+        what: What,
+        tasks: &TaskTracker,
+        closing: impl Future<Output = ()> + Send + 'static,
+    ) {
+        let stop = CancellationToken::new();
+        let before = self.under_way().insert(what, stop.clone().drop_guard());
+        drop(before);
+        tasks.spawn(async move {
+            // Stopped or through, it is over.
+            let _ = stop.run_until_cancelled(closing).await;
+        });
+    }
+
+    fn stop(&self, what: &What) {
+        self.under_way().remove(what);
+    }
+
+    /// Whatever is under way ends here: all sessions are going to be closed.
+    pub(super) fn stop_all(&self) {
+        self.under_way().clear();
+    }
+
+    fn under_way(&self) -> MutexGuard<'_, HashMap<What, DropGuard>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Closes this share of the open sessions, whichever, over `window`; how many that is.
+pub(crate) fn shed(gateway: &Gateway, percent: f64, window: Duration) -> usize {
+    let process = gateway.process();
+    let mut sessions = gateway.registry().snapshot();
+    fastrand::shuffle(&mut sessions);
+    sessions.truncate(share(sessions.len(), percent));
+    let count = sessions.len();
+    let telemetry = Arc::clone(gateway.telemetry());
+    telemetry.shed_started(count, window);
+    process.sheds.begin(What::Share, &process.tasks, async move {
+        close(sessions, window).await;
+        telemetry.shed_finished();
+    });
+    count
+}
+
+/// From now on sends nobody to an endpoint and closes the sessions on it over `window`; how many there
+/// are, those that are just being opened included.
+pub(crate) fn empty(
+    gateway: &Gateway,
+    upstream: &Upstream,
+    endpoint: &Arc<Endpoint>,
+    window: Duration,
+) -> usize {
+    endpoint.state.set_draining(true);
+    let process = gateway.process();
+    let (name, telemetry) = (Arc::clone(&upstream.name), Arc::clone(gateway.telemetry()));
+    let (index, count) = (upstream.index, endpoint.state.sessions());
+    telemetry.endpoint_drain_started(index, endpoint.index, count, window);
+    let what = What::of(upstream, endpoint);
+    let (registry, endpoint) = (Arc::clone(&process.registry), Arc::clone(endpoint));
+    process.sheds.begin(what, &process.tasks, async move {
+        let mut window = window;
+        loop {
+            let mut sessions = registry.snapshot();
+            sessions.retain(|session| session.is_on(&name, &endpoint.label));
+            close(sessions, std::mem::take(&mut window)).await;
+            if endpoint.state.sessions() == 0 {
+                return telemetry.endpoint_emptied(index, endpoint.index);
+            }
+            // A handshake that was under way when this began may still become a session.
+            tokio::time::sleep(LOOK).await;
+            if !endpoint.state.is_draining() {
+                return;
+            }
+        }
+    });
+    count
+}
+
+/// Sends new sessions to an endpoint again; those on it stay.
+pub(crate) fn fill(gateway: &Gateway, upstream: &Upstream, endpoint: &Endpoint) {
+    gateway.process().sheds.stop(&What::of(upstream, endpoint));
+    if endpoint.state.set_draining(false) {
+        gateway.telemetry().endpoint_drain_ended(upstream.index, endpoint.index);
+    }
+}
+
+async fn close(sessions: Vec<Arc<SessionHandle>>, window: Duration) {
+    // Others are there to take their clients at once.
+    let turns = plan::plan(sessions.len(), window, Duration::ZERO, fastrand::u64(..));
+    pace(sessions, turns).await;
+}
+
+/// So many of `count`, to the nearest; at least one where anything was asked for.
+fn share(count: usize, percent: f64) -> usize {
+    let share = (count as f64 * percent / 100.0).round() as usize;
+    share.max(usize::from(percent > 0.0)).min(count)
+}
+
+impl What {
+    fn of(upstream: &Upstream, endpoint: &Endpoint) -> Self {
+        Self::Endpoint(upstream.config.name.clone(), Arc::clone(&endpoint.label))
+    }
+}
+
+/// How often is looked for sessions that were still being opened.
+const LOOK: Duration = Duration::from_secs(1);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_share_is_to_the_nearest_session_and_never_nobody() {
+        for (count, percent, expected) in [
+            (1000, 20.0, 200),
+            (1000, 0.0, 0),
+            (1000, 100.0, 1000),
+            (1000, 0.04, 1),
+            (3, 50.0, 2),
+            (3, 40.0, 1),
+            (0, 100.0, 0),
+        ] {
+            assert_eq!(share(count, percent), expected, "{percent} % of {count}");
+        }
+    }
+}
