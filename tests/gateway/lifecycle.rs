@@ -140,3 +140,30 @@ async fn running_out_of_descriptors_ends_nothing_and_passes() {
     session.client.send_text("still here").await;
     session.upstream.expect_text("still here").await;
 }
+
+#[tokio::test]
+async fn running_out_of_descriptors_says_nothing_of_the_upstreams() {
+    const NOT_CHECKED: &str = "an endpoint could not be checked, through no fault of its own";
+    let backend = Backend::start().await.echo();
+    // Any failure would count.
+    let mut setup = Setup::open(&format!("http://{backend}"))
+        .limits("handshakes_per_address = { rate = \"0/s\" }")
+        .timeouts("request_head = \"1h\"");
+    setup.upstream = "health = { interval = \"20ms\", fall = 1 }\n".to_owned();
+    setup.open_files = Some(64);
+    let mut gateway = Gateway::start(&setup).await;
+    let mut silent = Vec::new();
+    for _ in 0..100 {
+        silent.push(gateway.client().tcp().await);
+    }
+    let is_it = |line: &serde_json::Value| line["message"] == NOT_CHECKED;
+    gateway.wait_for_log(NOT_CHECKED, |lines| lines.iter().any(is_it)).await;
+    drop(silent);
+    let mut wire = gateway.client().session().await;
+    wire.send_text("here again").await;
+    wire.expect_text("here again").await;
+    let is_unhealthy = |line: &serde_json::Value| line["message"] == "endpoint is unhealthy";
+    assert!(!gateway.log().iter().any(is_unhealthy));
+    let healthy = format!("{{endpoint=\"http://{backend}\",upstream=\"chat\"}}");
+    assert_eq!(gateway.metric(&format!("framegate_upstream_healthy{healthy}")).await, 1.0);
+}

@@ -36,6 +36,7 @@ mod proxies;
 mod refusals;
 mod reload;
 mod reload_load;
+mod shed;
 mod smoke;
 mod support;
 mod systemd;

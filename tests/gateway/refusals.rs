@@ -161,7 +161,20 @@ async fn what_the_upstream_did_is_told_by_http_and_by_close() {
         let row = Refusal::by_upstream(label, *status, *code, &route);
         let plain = gateway.client();
         let client = |mode: &str| plain.clone().path(&format!("/{mode}/{name}"));
+        let before = gateway.metrics().await;
         in_every_way(&mut gateway, row, client).await;
+        // The label alone does not tell the backend's verdict on a client from its own fault.
+        let counted = gateway.growth(&before, "framegate_upstream_refusals_total").await;
+        let counted: Vec<_> = counted.iter().map(|(series, _)| series.as_str()).collect();
+        let expected = |status| format!("status=\"{status}\"}}");
+        match name.strip_prefix("answer") {
+            Some("200" | "302") => assert!(counted.iter().all(|s| s.ends_with(&expected("other")))),
+            Some("400") => assert!(counted.iter().all(|s| s.ends_with(&expected("4xx")))),
+            Some("500" | "503") => assert!(counted.iter().all(|s| s.ends_with(&expected("5xx")))),
+            Some("101") | None => assert_eq!(counted, [""; 0]),
+            Some(own) => assert!(counted.iter().all(|s| s.ends_with(&expected(own)))),
+        }
+        assert_eq!(counted.is_empty(), *label != "upstream_refused", "{name}: {counted:?}");
     }
 }
 

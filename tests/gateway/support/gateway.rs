@@ -149,6 +149,15 @@ impl Gateway {
         http_get(self.admin, path, "localhost").await
     }
 
+    /// Status and JSON of the admin API's answer to e.g. `POST /api/drain?percent=1`.
+    pub async fn admin(&self, request: &str) -> (u16, Value) {
+        let headers = "Host: localhost\r\nX-Framegate: 1\r\nConnection: close";
+        let request = format!("{request} HTTP/1.1\r\n{headers}\r\n\r\n");
+        let (status, body) = exchange(self.admin, &request).await;
+        let json = serde_json::from_str(&body).unwrap_or_else(|error| panic!("{error}: {body}"));
+        (status, json)
+    }
+
     /// All series of `/metrics`, by name with labels as written.
     pub async fn metrics(&self) -> HashMap<String, f64> {
         let (status, body) = self.admin_get("/metrics").await;
@@ -246,9 +255,14 @@ pub fn command(file: &Path, setup: &Setup) -> Command {
 
 /// GET over a connection of its own: status and body.
 pub async fn http_get(address: SocketAddr, path: &str, host: &str) -> (u16, String) {
+    let request = format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
+    exchange(address, &request).await
+}
+
+/// The answer to a whole request that asks for the end of the connection: status and body.
+async fn exchange(address: SocketAddr, request: &str) -> (u16, String) {
     within("an HTTP answer", async {
         let mut stream = TcpStream::connect(address).await.unwrap();
-        let request = format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
         stream.write_all(request.as_bytes()).await.unwrap();
         let mut answer = String::new();
         stream.read_to_string(&mut answer).await.unwrap();

@@ -91,15 +91,19 @@ impl<'a> Refusal<'a> {
 
     async fn handshakes(&self, gateway: &Gateway) -> f64 {
         let Self { label, route, .. } = self;
-        let series = format!("framegate_handshakes_total{{result=\"{label}\",route=\"{route}\"}}");
-        let metrics = gateway.metrics().await;
-        // Known label sets are exported as zero.
-        *metrics.get(&series).unwrap_or_else(|| panic!("{series} is not exported"))
+        let labels = format!("result=\"{label}\",route=\"{route}\"");
+        exported(gateway, &format!("framegate_handshakes_total{{{labels}}}")).await
     }
 
     async fn closes(&self, gateway: &Gateway) -> f64 {
         let Self { code, by, route, .. } = self;
         let labels = format!("by=\"{by}\",code=\"{code}\",route=\"{route}\"");
-        gateway.metric(&format!("framegate_closes_total{{{labels}}}")).await
+        exported(gateway, &format!("framegate_closes_total{{{labels}}}")).await
     }
+}
+
+/// A series that must be there: known label sets are exported as zero.
+async fn exported(gateway: &Gateway, series: &str) -> f64 {
+    let metrics = gateway.metrics().await;
+    *metrics.get(series).unwrap_or_else(|| panic!("{series} is not exported"))
 }
