@@ -180,7 +180,7 @@ impl<'a> EndpointHealth<'a> {
             index: endpoint.index,
             endpoint: &endpoint.label,
             healthy: check.as_ref().map(|_| endpoint.state.is_healthy()),
-            draining: false,
+            draining: endpoint.state.is_draining(),
             sessions: endpoint.state.sessions(),
             latency_ms: check.as_ref().and_then(|check| check.latency).map(millis),
             checked_s_ago: check.as_ref().map(|check| ago(check.at)),

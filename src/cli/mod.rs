@@ -9,6 +9,7 @@ pub mod admin_client;
 pub mod check;
 pub mod demo;
 pub mod doctor;
+pub mod drain;
 mod run;
 pub mod sessions;
 pub mod table;
@@ -43,6 +44,8 @@ enum Command {
     Sessions(sessions::SessionsArgs),
     /// End a session, or all sessions of a user
     Kick(sessions::KickArgs),
+    /// Close a share of the sessions one by one, or all sessions of an endpoint, which gets no new ones
+    Drain(drain::DrainArgs),
     /// Show what a running gateway depends on, and how it is
     Health(sessions::HealthArgs),
     /// Mint a token for tests
@@ -67,6 +70,7 @@ pub fn main() -> ExitCode {
         (Some(Command::Doctor(args)), _) => return doctor::run(&args),
         (Some(Command::Sessions(args)), _) => run::block_on(sessions::sessions(&args)),
         (Some(Command::Kick(args)), _) => run::block_on(sessions::kick(&args)),
+        (Some(Command::Drain(args)), _) => run::block_on(drain::drain(&args)),
         (Some(Command::Health(args)), _) => run::block_on(sessions::health(&args)),
         (Some(Command::Token(args)), _) => match token::run(&args) {
             Ok(token) => {

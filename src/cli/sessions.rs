@@ -129,7 +129,7 @@ async fn ask(args: &AdminArgs, verb: Verb, path: &str) -> Result<Answered, Admin
 }
 
 /// Prints an answer, as JSON or as `show` has it, or what went wrong.
-fn tell(
+pub(super) fn tell(
     args: &AdminArgs,
     answered: Result<Answered, AdminError>,
     show: impl Fn(&Value) -> String,

@@ -7,7 +7,7 @@
 use std::collections::BTreeSet;
 
 use super::labels::CloseCodeLabels;
-use crate::admission::rejection::{Rejection, TokenFault};
+use crate::admission::rejection::{Forbidden, Rejection, TokenFault};
 use crate::config::Config;
 use crate::session::label::Label;
 use crate::session::record::CloseStatus;
@@ -62,7 +62,7 @@ pub(super) fn endings_without_route() -> impl Iterator<Item = (Label, Phase)> {
 }
 
 /// Endings whose close code is the gateway's choice.
-fn decided_endings() -> [Ending; 16] {
+fn decided_endings() -> [Ending; 17] {
     [
         Ending::ClientClosedIllegally(0),
         Ending::UpstreamClosedIllegally(0),
@@ -77,29 +77,45 @@ fn decided_endings() -> [Ending; 16] {
         Ending::Idle,
         Ending::MessageRate,
         Ending::Replaced,
+        Ending::SlowConsumer,
         Ending::Kicked { code: None, reason: None },
         Ending::Drained { retry: 1 },
         Ending::Internal,
     ]
 }
 
-/// One refusal for each row of the table of refusals that can be told by Close.
-fn refusals() -> [Rejection; 13] {
-    [
+/// One refusal for each label, as each can have a code of its own.
+fn refusals() -> Vec<Rejection> {
+    let faults = [
+        TokenFault::Missing,
+        TokenFault::Malformed(""),
+        TokenFault::Expired,
+        TokenFault::NotYetValid,
+        TokenFault::Signature,
+        TokenFault::KeyUnknown,
+        TokenFault::Issuer,
+        TokenFault::Audience,
+        TokenFault::Kind(""),
+    ];
+    let by_upstream = [401, 403, 404, 429, 500];
+    let others = [
         Rejection::NoRoute,
         Rejection::OriginDenied,
-        Rejection::Token(TokenFault::Expired),
+        Rejection::Forbidden(Forbidden::Claim(String::new())),
         Rejection::UserLimit,
+        Rejection::AddressLimit,
+        Rejection::RateLimited { retry_after: 1 },
         Rejection::Overloaded,
         Rejection::Draining,
         Rejection::KeysUnavailable,
         Rejection::UpstreamTimeout(""),
         Rejection::UpstreamUnreachable(String::new()),
-        Rejection::UpstreamRefused { status: 401 },
-        Rejection::UpstreamRefused { status: 403 },
-        Rejection::UpstreamRefused { status: 404 },
-        Rejection::UpstreamRefused { status: 429 },
-    ]
+        Rejection::UpstreamProtocol(""),
+        Rejection::Internal,
+    ];
+    let faults = faults.map(Rejection::Token).into_iter();
+    let by_upstream = by_upstream.map(|status| Rejection::UpstreamRefused { status });
+    faults.chain(by_upstream).chain(others).collect()
 }
 
 /// What clients and backends close with by themselves, and what no rule chooses.
@@ -153,25 +169,20 @@ mod tests {
         ] {
             assert!(has(code, by), "{code} by {by:?}: {closes:?}");
         }
-        assert!(!has("4401", By::Gateway), "nobody is told so: {closes:?}");
-        assert!(closes.len() < 40, "{}", closes.len());
+        assert!(has("4401", By::Gateway), "the other faults of tokens: {closes:?}");
+        assert!(closes.len() < 45, "{}", closes.len());
     }
 
     #[test]
     fn every_ending_and_every_refusal_that_has_a_code_is_among_those_asked() {
         let endings: Vec<_> = decided_endings().iter().map(Ending::label).collect();
-        let of_peers = [Label::TokenExpired];
-        for label in Label::endings().filter(|label| !of_peers.contains(label)) {
-            // Slow consumers are told what a client is told that answers no ping.
-            assert!(endings.contains(&label) || label == Label::SlowConsumer, "{label}");
+        // A token that expires during a session ends none yet.
+        for label in Label::endings().filter(|label| *label != Label::TokenExpired) {
+            assert!(endings.contains(&label), "{label}");
         }
         let refusals: Vec<_> = refusals().iter().map(Rejection::label).collect();
-        let own = |label: &Label| label.has_chosen_code();
-        for label in Label::refusals().filter(own) {
-            let same = label.as_str().starts_with("token_")
-                || matches!(label, Label::Forbidden | Label::AddressLimit | Label::RateLimited)
-                || label == Label::UpstreamProtocol;
-            assert!(refusals.contains(&label) || same, "{label}");
+        for label in Label::refusals().filter(|label| label.has_chosen_code()) {
+            assert!(refusals.contains(&label), "{label}");
         }
     }
 }

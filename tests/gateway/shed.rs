@@ -302,3 +302,63 @@ async fn a_handshake_under_way_to_an_endpoint_that_is_emptied_becomes_a_session_
     assert_eq!(sent_away(&mut accepted.wire).await, 1);
     assert_eq!(upstream.expect_close().await, (Some(1001), "drained".to_owned()));
 }
+
+/// `framegate drain` asked of this gateway: exit code, output and errors.
+async fn command(gateway: &Gateway, arguments: &[&str]) -> (Option<i32>, String, String) {
+    let admin = format!("http://{}", gateway.admin);
+    let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_framegate"));
+    command.arg("drain").args(arguments).args(["--admin", &admin]);
+    let output = within("the end of a command", command.output()).await.unwrap();
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    (output.status.code(), text(output.stdout), text(output.stderr))
+}
+
+#[tokio::test]
+async fn the_command_sheds_empties_and_takes_back() {
+    let mut two = Two::start().await;
+    let [zero, _] = two.endpoints.clone();
+    let shed = ["--percent", "25", "--window", "100ms"];
+    let (code, said, _) = command(&two.gateway, &shed).await;
+    assert_eq!((code, said.as_str()), (Some(0), "1 session is closed within 0.1 s\n"));
+    two.gateway.access_lines("drained", 1).await;
+    let left = left(std::mem::take(&mut two.wires).into_iter().flatten().collect()).await;
+    assert_eq!(left.len(), 3);
+
+    let endpoint = ["--upstream", "chat", "--endpoint", "0"];
+    let later = [&endpoint[..], &["--window", "8760h", "--json"]].concat();
+    let (code, said, _) = command(&two.gateway, &later).await;
+    let said: Value = serde_json::from_str(&said).unwrap();
+    assert_eq!((code, &said["endpoint"], &said["draining"]), (Some(0), &json!(zero), &json!(true)));
+    let (_, health) = two.gateway.admin("GET /health/ws").await;
+    assert_eq!(health["upstreams"][0]["endpoints"][0]["draining"], true);
+    assert_eq!(health["upstreams"][0]["endpoints"][1]["draining"], false);
+    assert_eq!(two.another().await, 1);
+    let (code, said, _) = command(&two.gateway, &[&endpoint[..], &["--undo"]].concat()).await;
+    assert!(
+        code == Some(0)
+            && said.starts_with(&format!(
+                "endpoint {zero} of upstream chat gets new sessions again; "
+            )),
+        "{said}"
+    );
+    assert_eq!(two.gauge(0).await, 0.0);
+}
+
+#[tokio::test]
+async fn a_command_that_says_too_little_or_too_much_is_told_so() {
+    let gateway = Gateway::start(&setup("unix:none")).await;
+    for (arguments, code, error) in [
+        (&[][..], 64, "--percent"),
+        (&["--upstream", "chat"], 64, "--endpoint"),
+        (&["--percent", "1", "--upstream", "chat", "--endpoint", "0"], 64, "--upstream"),
+        (&["--percent", "1", "--undo"], 64, "--upstream"),
+        (&["--percent", "much"], 1, "percent must be a number from 0 to 100, not \"much\""),
+        (&["--percent", "1", "--window", "soon"], 1, "window "),
+        (&["--upstream", "chat", "--endpoint", "7"], 1, "it has 1, counted from 0"),
+        (&["--upstream", "a b/c", "--endpoint", "0"], 1, "no upstream is called \"a b/c\""),
+    ] {
+        let (found, said, errors) = command(&gateway, arguments).await;
+        assert_eq!((found, said.as_str()), (Some(code), ""), "{arguments:?}: {errors}");
+        assert!(errors.contains(error), "{arguments:?}: {errors}");
+    }
+}
