@@ -18,7 +18,7 @@ use crate::ws::violation::Violation;
 /// The `code` and `by` of closes.
 pub(super) fn closes(config: &Config, codes: &CloseCodeLabels) -> BTreeSet<(String, &'static str)> {
     let subprotocols = config.close_codes.by_subprotocol.keys().map(|name| Some(name.as_str()));
-    let mut closes: Vec<(CloseStatus, By)> = BY_CUSTOM.to_vec();
+    let mut closes: Vec<(CloseStatus, By)> = Vec::new();
     for subprotocol in subprotocols.chain([None]) {
         let policy = CodePolicy {
             overrides: &config.close_codes,
@@ -38,7 +38,9 @@ pub(super) fn closes(config: &Config, codes: &CloseCodeLabels) -> BTreeSet<(Stri
             Some((CloseStatus::Code(code), rejection.by_and_phase().0))
         }));
     }
-    closes.into_iter().map(|(code, by)| (codes.label(code).to_owned(), by.as_str())).collect()
+    let decided = closes.into_iter().map(|(code, by)| (codes.label(code), by));
+    let all = BY_CUSTOM.into_iter().chain(decided);
+    all.map(|(code, by)| (code.to_owned(), by.as_str())).collect()
 }
 
 /// The `label` and `phase` of a route's endings.
@@ -118,19 +120,19 @@ fn refusals() -> Vec<Rejection> {
     faults.chain(by_upstream).chain(others).collect()
 }
 
-/// What clients and backends close with by themselves, and what no rule chooses.
-const BY_CUSTOM: [(CloseStatus, By); 10] = [
-    (CloseStatus::Code(1000), By::Client),
-    (CloseStatus::Code(1001), By::Client),
-    (CloseStatus::Empty, By::Client),
-    (CloseStatus::Code(1000), By::Upstream),
-    (CloseStatus::Code(1001), By::Upstream),
-    (CloseStatus::Empty, By::Upstream),
-    (CloseStatus::Code(1008), By::Upstream),
-    (CloseStatus::Code(1012), By::Upstream),
+/// What clients and backends close with by themselves, and what no rule chooses: labels.
+const BY_CUSTOM: [(&str, By); 10] = [
+    ("1000", By::Client),
+    ("1001", By::Client),
+    ("empty", By::Client),
+    ("1000", By::Upstream),
+    ("1001", By::Upstream),
+    ("1008", By::Upstream),
+    ("1012", By::Upstream),
+    ("empty", By::Upstream),
     // A Close that could not be brought to a client that does not read, or is gone by then.
-    (CloseStatus::None, By::Upstream),
-    (CloseStatus::None, By::Gateway),
+    ("none", By::Upstream),
+    ("none", By::Gateway),
 ];
 
 #[cfg(test)]
