@@ -281,19 +281,17 @@ impl Relay {
 
     /// Tells the registry what this session holds, when that has changed.
     fn account(&mut self) {
-        let held = self.to_upstream.held() + self.to_client.held() + self.unread();
+        let held = self.to_upstream.held() + self.to_client.held();
+        // What TLS keeps while the upstream makes us wait; else it is the begin of a record, at most two
+        // of 16 KiB, which is held for nobody.
+        let is_held = self.to_upstream.stalled_since().is_some();
+        let held = held + if is_held { self.client.unread() } else { 0 };
         if held == self.accounted {
             return;
         }
         self.accounted = held;
         let stalled = [self.to_client.stalled_since(), self.to_upstream.stalled_since()];
         self.environment.registry.account(&self.handle, held as u64, stalled);
-    }
-
-    /// What TLS keeps of the client's bytes while the upstream makes us wait. At other times it is the
-    /// begin of a record, at most two of 16 KiB, which is held for nobody.
-    fn unread(&self) -> usize {
-        if self.to_upstream.stalled_since().is_some() { self.client.unread() } else { 0 }
     }
 
     /// Acts on what is due and sleeps until the next. The timer is only ever moved forward in time

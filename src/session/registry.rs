@@ -30,7 +30,7 @@ pub struct Registry {
     /// Zero of [`SessionHandle::stalled`].
     epoch: Instant,
     /// Set when all are being closed: the window that was spread over.
-    closing: OnceLock<Duration>,
+    all_end: OnceLock<Duration>,
 }
 
 /// What the rest of the process knows of an open session, and where it leaves its orders.
@@ -206,7 +206,7 @@ impl Registry {
             pending: AtomicU64::new(0),
             pending_limit: AtomicU64::new(pending_limit),
             epoch: now,
-            closing: OnceLock::new(),
+            all_end: OnceLock::new(),
         }
     }
 
@@ -218,16 +218,15 @@ impl Registry {
     /// Lists a session. One that comes while all are being closed is closed as well.
     pub fn insert(&self, handle: &Arc<SessionHandle>) {
         self.sessions.insert(handle.id, Arc::clone(handle));
-        if let Some(window) = self.closing.get() {
+        if let Some(window) = self.all_end.get() {
             handle.order(Order::End(late(*window)));
         }
     }
 
-    /// From now on no session stays open, those that are and those that come; the closes before were
-    /// spread over `window`.
+    /// From now on no session stays open; the closes before were spread over `window`.
     pub fn close(&self, window: Duration) {
         // Fails only if it is closed already.
-        let _ = self.closing.set(window);
+        let _ = self.all_end.set(window);
         for session in self.snapshot() {
             session.order(Order::End(late(window)));
         }
