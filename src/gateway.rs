@@ -132,6 +132,10 @@ impl Gateway {
         self.note_request(&request, record);
         let decided = self.decide(&request, began, &mut from, record).await;
         decided.map_err(|rejection| {
+            if let (Rejection::UpstreamRefused { status }, Some(route)) = (&rejection, *from.route)
+            {
+                self.telemetry().upstream_refused(route, *status);
+            }
             let by_close = self.tell_by_close(&rejection, &request, *from.route, record.id);
             Refusal { rejection, by_close }
         })
@@ -168,13 +172,7 @@ impl Gateway {
         let upstream = &self.upstreams[route.upstream];
         let sources = self.sources(Some(matched.route));
         let ask = UpstreamRequest::new(route, sources, request, &permit, origin, record.id);
-        let opened = open::open(upstream, &ask, self.telemetry(), record).await.inspect_err(
-            |rejection| {
-                if let Rejection::UpstreamRefused { status } = rejection {
-                    self.telemetry().upstream_refused(matched.route, *status);
-                }
-            },
-        )?;
+        let opened = open::open(upstream, &ask, self.telemetry(), record).await?;
 
         let chosen = self.choose_subprotocol(request, matched.route, &ask, &opened);
         // A token that was the only entry offered is selected, but it is no name to log.
