@@ -43,7 +43,7 @@ pub struct DoctorArgs {
     #[arg(long = "subprotocol", value_name = "NAME", value_parser = subprotocol)]
     pub subprotocols: Vec<String>,
     /// A text message to send, to see what comes back
-    #[arg(long, value_name = "TEXT")]
+    #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
     pub send: Option<String>,
     /// Go on although the certificate cannot be verified
     #[arg(long)]

@@ -144,6 +144,8 @@ impl Head {
 
 #[cfg(test)]
 pub(super) mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     /// The head that this text is.
@@ -218,5 +220,14 @@ pub(super) mod tests {
         );
         assert_eq!(head.date(), Some(1_795_271_754));
         assert_eq!(head.extensions(), ["permessage-deflate", "x-y"]);
+    }
+
+    proptest! {
+        #[test]
+        fn no_answer_panics(start in "(HTTP/1.1 [0-9]{3}[ a-z]{0,5}\r\n)?", bytes: Vec<u8>) {
+            if let Read::Whole(head, _) = Head::read(&[start.as_bytes(), &bytes].concat()) {
+                let _ = (head.date(), head.extensions(), head.author(), head.who());
+            }
+        }
     }
 }

@@ -89,9 +89,11 @@ impl Reading {
 impl Times {
     fn fault(&self, now: i64) -> Option<Fault> {
         if let Some(expires) = self.expires.filter(|expires| now >= *expires) {
-            return Some(Fault::Expired(now - expires));
+            return Some(Fault::Expired(now.saturating_sub(expires)));
         }
-        self.starts.filter(|starts| *starts > now).map(|starts| Fault::NotYetValid(starts - now))
+        self.starts
+            .filter(|starts| *starts > now)
+            .map(|starts| Fault::NotYetValid(starts.saturating_sub(now)))
     }
 }
 
@@ -153,8 +155,10 @@ fn describe(token: &Unverified, reading: &Reading, now: i64) -> Vec<String> {
     let whose = format!("of {subject}, issued by {}, for {}", reading.issuer, reading.audience);
     let times = match reading.times.expires {
         None => "it never expires (no exp)".to_owned(),
-        Some(expires) if expires > now => format!("it expires in {}", span(expires - now)),
-        Some(expires) => format!("it expired {} ago", span(now - expires)),
+        Some(expires) if expires > now => {
+            format!("it expires in {}", span(expires.saturating_sub(now)))
+        }
+        Some(expires) => format!("it expired {} ago", span(now.saturating_sub(expires))),
     };
     vec![head, whose, times]
 }
@@ -198,6 +202,7 @@ fn plain(value: &Value) -> String {
 mod tests {
     use base64::Engine as _;
     use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+    use proptest::prelude::*;
     use serde_json::json;
 
     use super::*;
@@ -305,6 +310,22 @@ mod tests {
         ];
         for (seconds, expected) in rows {
             assert_eq!(span(seconds), expected);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_token_panics(text in ".{0,60}", claims: Vec<u8>, now: i64) {
+            let _ = read(&text, now);
+            let encoded = URL_SAFE_NO_PAD.encode(claims);
+            let _ = read(&format!("eyJhbGciOiJIUzI1NiJ9.{encoded}.c2ln"), now);
+        }
+
+        #[test]
+        fn no_times_panic(expires: i64, starts: i64, now: i64, ahead: i64) {
+            let claims = json!({ "exp": expires, "nbf": starts });
+            let reading = read(&token(json!({ "alg": "HS256" }), claims), now);
+            let _ = (reading.fault_by_clock(now, ahead), reading.seen);
         }
     }
 }

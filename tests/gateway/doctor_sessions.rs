@@ -183,6 +183,22 @@ async fn a_backend_that_is_lost_is_1011_through_framegate() {
 }
 
 #[tokio::test]
+async fn compressed_frames_of_a_backend_are_stopped_by_framegate_and_told() {
+    let backend = serving(async |asked| {
+        let mut wire = asked.accept("").await;
+        wire.send_raw(&encode(0xc1, b"\xf2H\xcd\xc9\xc9\x07\0", None)).await;
+        deaf(wire).await;
+    });
+    let gateway = Gateway::start(&Setup::open(&format!("http://{}", backend.await))).await;
+    let walked = examine(&ws(gateway.addresses[0]), &[]).await;
+    walked.expect(
+        "RSV1 behind framegate",
+        "messages",
+        "the backend behind framegate sent frames that break",
+    );
+}
+
+#[tokio::test]
 async fn messages_on_joining_are_told_from_live_ones() {
     let address = serving(async |asked| {
         let mut wire = asked.accept("").await;

@@ -117,6 +117,10 @@ async fn framegates_own_refusals_have_their_diagnosis() {
     let (_holder, _upstream) = tokio::join!(gateway.client().session(), backend.session());
     let walked = examine(&ws(gateway.addresses[0]), &[]).await;
     walked.expect("429 of framegate", "upgrade", "as many connections open as allowed");
+    let gateway = Gateway::start(&Setup::open(&backend.url()).limits("connections = 1")).await;
+    let (_holder, _upstream) = tokio::join!(gateway.client().session(), backend.session());
+    let walked = examine(&ws(gateway.addresses[0]), &[]).await;
+    walked.expect("503 of framegate", "upgrade", "as `limits.connections` allows");
 }
 
 #[tokio::test]
