@@ -6,7 +6,7 @@
 use std::net::SocketAddr;
 use std::process::Stdio;
 
-use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, date_time_ymd};
+use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, date_time_ymd};
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::process::{Child, Command};
@@ -80,59 +80,67 @@ async fn a_plain_server_behind_wss_is_told_from_a_dead_one() {
     walked.expect("silent server on wss", "tls", "says nothing to the TLS greeting");
 }
 
+/// A certificate for this machine that was signed by no authority but itself.
+fn self_signed(is_ca: IsCa) -> Signed {
+    let key = KeyPair::generate().unwrap();
+    let mut params = CertificateParams::new(vec!["127.0.0.1".to_owned()]).unwrap();
+    params.is_ca = is_ca;
+    Signed { certificate: params.self_signed(&key).unwrap(), key }
+}
+
+/// One that an authority of another name signed.
+fn by_a_stranger() -> Signed {
+    let mut stranger = CertificateParams::new(Vec::new()).unwrap();
+    stranger.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    stranger.distinguished_name.push(DnType::CommonName, "a stranger");
+    let stranger = Issuer::new(stranger, KeyPair::generate().unwrap());
+    let key = KeyPair::generate().unwrap();
+    let params = CertificateParams::new(vec!["127.0.0.1".to_owned()]).unwrap();
+    Signed { certificate: params.signed_by(&key, &stranger).unwrap(), key }
+}
+
+/// Gives it a name that is not its authority's.
+fn named(params: &mut CertificateParams) {
+    params.distinguished_name.push(DnType::CommonName, "server");
+}
+
+/// What is wrong with it, the certificate, and what is said.
+type Unconvincing = (&'static str, Signed, &'static str);
+
+fn unconvincing(authority: &Authority) -> Vec<Unconvincing> {
+    let here = ["127.0.0.1"];
+    let expired = authority.sign_changed(&here, |params| {
+        (params.not_before, params.not_after) =
+            (date_time_ymd(2020, 1, 1), date_time_ymd(2020, 2, 1));
+    });
+    let early = authority.sign_changed(&here, |params| {
+        params.not_before = date_time_ymd(2090, 1, 1);
+    });
+    let elsewhere = authority.sign(&["other.example"]);
+    let anew = Authority::new().sign_changed(&here, named);
+    let an_authority = self_signed(IsCa::Ca(BasicConstraints::Unconstrained));
+    vec![
+        ("expired", expired, "the certificate expired"),
+        ("not yet valid", early, "is not valid yet"),
+        ("wrong name", elsewhere, "is for other.example, not for 127.0.0.1"),
+        (
+            "unknown issuer",
+            by_a_stranger(),
+            "CN=a stranger signed it, which is not the authority of --ca",
+        ),
+        ("an authority made anew", anew, "another authority that only has the same name"),
+        ("self-signed", self_signed(IsCa::NoCa), "self-signed"),
+        ("an authority as server", an_authority, "certificate of an authority as its own"),
+    ]
+}
+
 #[tokio::test]
 async fn certificates_are_judged_as_browsers_do() {
     let folder = tempfile::tempdir().unwrap();
     let authority = Authority::new();
     authority.write(folder.path(), "ca.pem");
     let ca = folder.path().join("ca.pem").to_str().unwrap().to_owned();
-    let here = ["127.0.0.1"];
-    let expired = |params: &mut CertificateParams| {
-        (params.not_before, params.not_after) =
-            (date_time_ymd(2020, 1, 1), date_time_ymd(2020, 2, 1));
-    };
-    let early = |params: &mut CertificateParams| params.not_before = date_time_ymd(2090, 1, 1);
-    let own = |is_ca| {
-        let key = KeyPair::generate().unwrap();
-        let mut params = CertificateParams::new(vec!["127.0.0.1".to_owned()]).unwrap();
-        params.is_ca = is_ca;
-        Signed { certificate: params.self_signed(&key).unwrap(), key }
-    };
-    let named = |params: &mut CertificateParams| {
-        params.distinguished_name.push(rcgen::DnType::CommonName, "server");
-    };
-    let mut stranger = CertificateParams::new(Vec::new()).unwrap();
-    stranger.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    stranger.distinguished_name.push(rcgen::DnType::CommonName, "a stranger");
-    let stranger = Issuer::new(stranger, KeyPair::generate().unwrap());
-    let by_a_stranger = || {
-        let key = KeyPair::generate().unwrap();
-        let params = CertificateParams::new(vec!["127.0.0.1".to_owned()]).unwrap();
-        Signed { certificate: params.signed_by(&key, &stranger).unwrap(), key }
-    };
-    let an_authority = IsCa::Ca(BasicConstraints::Unconstrained);
-    let rows = [
-        ("expired", authority.sign_changed(&here, expired), "the certificate expired"),
-        ("not yet valid", authority.sign_changed(&here, early), "is not valid yet"),
-        (
-            "wrong name",
-            authority.sign(&["other.example"]),
-            "is for other.example, not for 127.0.0.1",
-        ),
-        (
-            "unknown issuer",
-            by_a_stranger(),
-            "CN=a stranger signed it, which is not the authority of --ca",
-        ),
-        (
-            "an authority made anew",
-            Authority::new().sign_changed(&here, named),
-            "another authority that only has the same name",
-        ),
-        ("self-signed", own(IsCa::NoCa), "self-signed"),
-        ("an authority as server", own(an_authority), "certificate of an authority as its own"),
-    ];
-    for (what, signed, cause) in rows {
+    for (what, signed, cause) in unconvincing(&authority) {
         let url = wss(tls_server(&signed).await);
         let walked = examine(&url, &["--ca", &ca]).await;
         walked.expect(what, "tls", cause);
@@ -141,17 +149,16 @@ async fn certificates_are_judged_as_browsers_do() {
         let walked = examine(&url, &["--ca", &ca, "--insecure"]).await;
         walked.expect_ok(what);
         let warning = walked.warning("tls");
-        assert!(
-            warning.starts_with("NOT VERIFIED") && warning.contains(cause),
-            "{what}: {warning}"
-        );
+        assert!(warning.starts_with("NOT VERIFIED"), "{what}: {warning}");
+        assert!(warning.contains(cause), "{what}: {warning}");
     }
-    let url = wss(tls_server(&authority.sign(&here)).await);
+    let good = authority.sign_changed(&["127.0.0.1"], named);
+    let url = wss(tls_server(&good).await);
     let walked = examine(&url, &["--ca", &ca]).await;
     walked.expect_ok("a good certificate");
     assert!(walked.seen("tls").starts_with("TLS 1.3, "), "{}", walked.json);
     assert_eq!(walked.warning("tls"), "");
-    examine(&url, &[]).await.expect("the system's authorities", "tls", "");
+    examine(&url, &[]).await.expect("the system's authorities", "tls", "this machine");
 }
 
 #[tokio::test]

@@ -18,12 +18,11 @@ async fn gateway(lines: &str) -> (Gateway, String) {
     (gateway, url)
 }
 
-#[tokio::test]
-async fn each_fault_of_a_token_has_its_diagnosis_by_http_and_by_close() {
-    let (_gateway, url) = gateway("").await;
+/// What is wrong, the token, and what is said.
+fn bad_tokens() -> Vec<(&'static str, Option<String>, &'static str)> {
     let header = json!({ "alg": "HS256", "typ": "JWT" });
     let key_id = json!({ "alg": "RS256", "kid": "other" });
-    let rows = [
+    vec![
         ("none", None, "no token was sent"),
         (
             "expired",
@@ -67,8 +66,13 @@ async fn each_fault_of_a_token_has_its_diagnosis_by_http_and_by_close() {
             "no key for this token's key id",
         ),
         ("no token at all", Some("opaque-session-id".to_owned()), "the token is no JWT"),
-    ];
-    for (what, token, cause) in rows {
+    ]
+}
+
+#[tokio::test]
+async fn each_fault_of_a_token_has_its_diagnosis_by_http_and_by_close() {
+    let (_gateway, url) = gateway("").await;
+    for (what, token, cause) in bad_tokens() {
         let given = token.as_deref().map_or(vec![], |token| vec!["--token", token]);
         for page in [&[][..], &["--origin", ORIGIN]] {
             let walked = examine(&url, &[&given[..], page].concat()).await;
