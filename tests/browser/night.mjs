@@ -59,11 +59,11 @@ export function overview(since = 0) {
     listeners: [{ name: "0.0.0.0:8443", tls: true }],
     upstreams: [
       { name: "chat", endpoints: [
-        { endpoint: "http://10.20.0.11:9001", healthy: true, sessions: 1702, last_error: null },
-        { endpoint: "http://10.20.0.12:9001", healthy: true, sessions: 1688, last_error: null },
-        { endpoint: "http://10.20.0.13:9001", healthy: false, sessions: 0, last_error: "connection refused (os error 111)" },
+        { endpoint: "http://10.20.0.11:9001", healthy: true, latency_ms: 0.41, sessions: 1702, last_error: null },
+        { endpoint: "http://10.20.0.12:9001", healthy: true, latency_ms: 0.38, sessions: 1688, last_error: null },
+        { endpoint: "http://10.20.0.13:9001", healthy: false, latency_ms: null, sessions: 0, last_error: "connection refused (os error 111)" },
       ] },
-      { name: "presence", endpoints: [{ endpoint: "unix:/run/presence/ws.sock", healthy: null, sessions: 902, last_error: null }] },
+      { name: "presence", endpoints: [{ endpoint: "unix:/run/presence/ws.sock", healthy: null, latency_ms: null, sessions: 902, last_error: null }] },
     ],
     limits: [
       { name: "connections", used: 4306, limit: 5000 }, { name: "connections_per_address", used: 61, limit: 256 },

@@ -102,6 +102,7 @@ fn an_hour_is_kept_and_no_more() {
     assert_eq!((times[0], times[719]), (25_000.0 - 3600.0 + 5.0, 25_000.0));
     assert_eq!(history.minutes.len(), MINUTES);
     assert!(history.points.capacity() <= POINTS.next_power_of_two());
+    println!("{} bytes at most", History::most_bytes());
     assert!(History::most_bytes() < 400 * 1024, "{} bytes", History::most_bytes());
 }
 

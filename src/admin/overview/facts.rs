@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
-use super::time;
+use super::{milliseconds, time};
 use crate::gateway::Gateway;
 use crate::load;
 use crate::telemetry::reading::Reading;
@@ -52,12 +52,14 @@ fn upstreams(gateway: &Gateway) -> Value {
     let upstream = |upstream: &crate::upstream::endpoint::Upstream| {
         let is_checked = upstream.config.health.is_some();
         let endpoints = upstream.endpoints.iter().map(|endpoint| {
+            let check = endpoint.state.last_check();
             json!({
                 "endpoint": &*endpoint.label,
                 // Nobody looks: nothing is known.
                 "healthy": is_checked.then(|| endpoint.state.is_healthy()),
                 "sessions": endpoint.state.sessions(),
-                "last_error": endpoint.state.last_check().and_then(|check| check.error),
+                "latency_ms": check.as_ref().and_then(|check| check.latency).map(|l| milliseconds(l.as_secs_f64())),
+                "last_error": check.and_then(|check| check.error),
             })
         });
         json!({ "name": upstream.config.name, "endpoints": endpoints.collect::<Vec<_>>() })

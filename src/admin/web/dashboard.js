@@ -242,13 +242,14 @@ function showStages({ windows }) {
 
 function showUpstreams({ upstreams }) {
   const all = upstreams.flatMap(({ name, endpoints }) => endpoints.map((endpoint) => ({ name, ...endpoint })));
-  const make = () => el("tr", {}, el("th", { scope: "row", class: "peer" }, el("span"), el("span", { class: "reason" })), el("td", {}, el("span", { class: "state" }), el("span", { class: "error" })), ...numbers(1));
-  keyed(byId("upstreams"), all, ({ name, endpoint }) => `${name} ${endpoint}`, make, (row, { name, endpoint, healthy, draining, sessions: count, last_error: error }) => {
+  const make = () => el("tr", {}, el("th", { scope: "row", class: "peer" }, el("span"), el("span", { class: "reason" })), el("td", {}, el("span", { class: "state" }), el("span", { class: "error" }), el("span", { class: "reason" })), ...numbers(1));
+  keyed(byId("upstreams"), all, ({ name, endpoint }) => `${name} ${endpoint}`, make, (row, { name, endpoint, healthy, draining, sessions: count, latency_ms: latency, last_error: error }) => {
     tell(row.children[0].firstChild, endpoint);
     tell(row.children[0].lastChild, name);
     const of = draining ? ["warn", "draining"] : healthy === null ? ["unknown", "not checked"] : healthy ? ["ok", "healthy"] : ["bad", "down"];
     set(row.children[1].firstChild, { text: of[1], data: { state: of[0] } });
-    tell(row.children[1].lastChild, healthy === false && error ? error : "");
+    tell(row.children[1].children[1], error ?? "");
+    tell(row.children[1].children[2], healthy && latency !== null ? `connects in ${milliseconds(latency)}` : "");
     counted(row, 2, [count]);
   });
 }
