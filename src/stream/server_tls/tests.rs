@@ -289,3 +289,15 @@ async fn a_failed_handshake_is_told_by_an_alert() {
     let told = told.get_ref().and_then(|inner| inner.downcast_ref::<Error>());
     assert_eq!(told, Some(&Error::AlertReceived(AlertDescription::ProtocolVersion)));
 }
+
+#[tokio::test]
+async fn what_has_come_and_was_not_asked_for_is_known() {
+    let (mut client, mut server) = pair(&configs(&version::TLS13)).await;
+    assert_eq!(server.unread(), 0);
+    client.write_all(&bytes(10_000)).await.unwrap();
+    client.flush().await.unwrap();
+    read_in_pieces(&mut server, 10, 10).await;
+    assert_eq!(server.unread(), 9_990);
+    read_in_pieces(&mut server, 9_990, 100_000).await;
+    assert_eq!(server.unread(), 0);
+}
