@@ -11,7 +11,11 @@ use super::pages::{HEALTH, METRICS, READY};
 use super::*;
 use crate::config::{Admin, AdminBind};
 use crate::process::Process;
+use crate::session::id::SessionId;
+use crate::session::record::SessionRecord;
+use crate::session::registry::{Order, SessionHandle};
 use crate::telemetry::{Telemetry, testing};
+use crate::ws::settle::Ending;
 
 /// A gateway without sockets.
 pub(crate) fn gateway() -> Arc<Gateway> {
@@ -293,5 +297,116 @@ proptest! {
         headers.insert("host", HeaderValue::from_static("localhost"));
         headers.insert("authorization", HeaderValue::from_str(&format!("Bearer {token}")).unwrap());
         prop_assert_eq!(guards.check(&Method::GET, None, &headers), Err(Denied::Token));
+    }
+}
+
+/// A session that is open, as far as the admin API can tell.
+fn open(gateway: &Gateway, id: u64, change: impl FnOnce(&mut SessionRecord)) -> Arc<SessionHandle> {
+    let mut known = SessionRecord { id: SessionId::new(id), ..testing::record() };
+    known.steps.relay = None;
+    change(&mut known);
+    let handle = SessionHandle::new(known, std::time::Instant::now());
+    gateway.registry().insert(&handle);
+    handle
+}
+
+fn own() -> HeaderMap {
+    headers(&[("host", "localhost"), ("x-framegate", "1")])
+}
+
+#[test]
+fn a_session_has_the_documented_shape() {
+    let gateway = gateway();
+    open(&gateway, 0xab, |_| {});
+    let response = ask(&guards(None), &gateway, ("GET", "/api/sessions/00000000000000ab"), &own());
+    let text = String::from_utf8(response.body().to_vec()).unwrap();
+    let start = r#"{"id":"00000000000000ab","state":"open","user":"u-17","route":"/a/{id}","listener":"127.0.0.1:8080","client":"192.0.2.7:4711","via":null,"host":"chat.example.com","path":"/a/1","origin":"https://chat.example.com","subprotocol":"chat.v1","upstream":"chat","endpoint":"http://127.0.0.1:9001","opened":"2026-11-21T07:41:02.000Z","age_s":"#;
+    assert!(text.starts_with(start), "{text}");
+    let end = r#""messages":{"from_client":0,"from_upstream":0},"bytes":{"from_client":0,"from_upstream":0},"pending_bytes":0,"idle_s":0.0,"steps":[{"name":"accept","ms":0.012},{"name":"tls","ms":1.5},{"name":"request","ms":0.8},{"name":"admission","ms":0.25},{"name":"upstream_connect","ms":0.4},{"name":"upstream_handshake","ms":2.0}]}"#;
+    assert!(text.contains(r#""bytes":"#) && without_idle(&text).ends_with(end), "{text}");
+}
+
+/// It may take a millisecond to ask.
+fn without_idle(text: &str) -> String {
+    let (before, rest) = text.split_once(r#""idle_s":"#).unwrap();
+    format!(r#"{before}"idle_s":0.0{}"#, &rest[rest.find(',').unwrap()..])
+}
+
+#[test]
+fn an_ended_one_has_its_end_behind_the_same() {
+    let gateway = gateway();
+    let at = testing::record().opened + std::time::Duration::from_secs(61);
+    gateway.telemetry().recent.keep(&testing::record(), std::time::Instant::now(), at);
+    let response = ask(&guards(None), &gateway, ("GET", "/api/sessions/00000000000000ab"), &own());
+    let text = String::from_utf8(response.body().to_vec()).unwrap();
+    let end = r#""age_s":61.0,"messages":{"from_client":3,"from_upstream":7},"bytes":{"from_client":42,"from_upstream":900},"steps":[{"name":"accept","ms":0.012},{"name":"tls","ms":1.5},{"name":"request","ms":0.8},{"name":"admission","ms":0.25},{"name":"upstream_connect","ms":0.4},{"name":"upstream_handshake","ms":2.0},{"name":"relay","ms":61000.0}],"ended":"2026-11-21T07:42:03.000Z","label":"client_closed","by":"client","phase":"relay","status":null,"client_close":1000,"upstream_close":1000,"cut_frame":false,"detail":null,"sentence":"The client closed the session with code 1000. Nothing is wrong, unless its close code says so."}"#;
+    assert!(text.contains(r#""state":"ended""#) && text.ends_with(end), "{text}");
+}
+
+#[test]
+fn filters_narrow_and_never_widen() {
+    let gateway = gateway();
+    open(&gateway, 1, |it| it.user = None);
+    open(&gateway, 2, |it| it.user = Some("Ann".into()));
+    open(&gateway, 3, |it| it.client = "[2001:db8::1]:7".parse().unwrap());
+    open(&gateway, 4, |it| it.path = Some("/a/ÜBER".into()));
+    let rows: [(&str, &[u64]); 12] = [
+        ("", &[4, 3, 2, 1]),
+        ("?user=Ann", &[2]),
+        ("?user=ann", &[]),
+        ("?user=", &[]),
+        ("?client=192.0.2.7", &[4, 2, 1]),
+        ("?client=::ffff:192.0.2.7", &[4, 2, 1]),
+        ("?client=192.0.2.7:4712", &[]),
+        ("?client=[2001:db8::1]:7", &[3]),
+        ("?client=2001:db8:0::1", &[3]),
+        ("?q=%C3%BCber", &[4]),
+        ("?q=ann&user=u-17", &[]),
+        ("?q=2001:DB8", &[3]),
+    ];
+    for (query, expected) in rows {
+        let target = format!("/api/sessions{query}");
+        let response = ask(&guards(None), &gateway, ("GET", &target), &own());
+        let list: serde_json::Value = serde_json::from_slice(response.body()).unwrap();
+        let ids = list["sessions"].as_array().unwrap().iter();
+        let ids: Vec<_> =
+            ids.map(|it| u64::from_str_radix(it["id"].as_str().unwrap(), 16)).collect();
+        assert_eq!(ids, expected.iter().copied().map(Ok).collect::<Vec<_>>(), "{query}");
+    }
+}
+
+#[test]
+fn a_kick_orders_what_was_asked_for_of_whom_it_was_asked() {
+    let reason = |text: &str| Some(text.to_owned());
+    let rows = [
+        ("/api/sessions/0000000000000001", Some((None, None)), 1),
+        ("/api/sessions/0000000000000001?code=4000", Some((Some(4000), None)), 1),
+        (
+            "/api/sessions/0000000000000001?code=1000&reason=a+b",
+            Some((Some(1000), reason("a b"))),
+            1,
+        ),
+        ("/api/users/ann/sessions?reason=", Some((None, reason(""))), 2),
+        ("/api/sessions/0000000000000001?code=1005", None, 0),
+        ("/api/sessions/0000000000000001?code=999", None, 0),
+        ("/api/sessions/0000000000000001?code=70000", None, 0),
+        ("/api/users/ann/sessions?code=&reason=x", None, 0),
+        ("/api/users/an/sessions", None, 0),
+    ];
+    for (target, expected, count) in rows {
+        let gateway = gateway();
+        let sessions = ["ann", "ann", "bob"]
+            .into_iter()
+            .zip(1..)
+            .map(|(user, id)| open(&gateway, id, |it| it.user = Some(user.into())));
+        let sessions: Vec<_> = sessions.collect();
+        ask(&guards(None), &gateway, ("DELETE", target), &own());
+        let orders: Vec<_> = sessions.iter().flat_map(|session| session.take_orders()).collect();
+        assert_eq!(orders.len(), count, "{target}");
+        for order in orders {
+            let Order::End(ending) = order else { panic!("{target}: {order:?}") };
+            let (code, reason) = expected.clone().unwrap();
+            assert_eq!(ending, Ending::Kicked { code, reason }, "{target}");
+        }
     }
 }
