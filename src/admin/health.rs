@@ -258,18 +258,20 @@ mod tests {
         }
     }
 
+    fn unfetched() -> JwksHealth {
+        JwksHealth {
+            url: "https://id".to_owned(),
+            last_success_s_ago: Some(1.0),
+            last_error: Some("refused".to_owned()),
+        }
+    }
+
     #[test]
     fn what_is_wrong_is_said_and_how_bad_it_is() {
         type Change = fn(&mut Health<'_>);
         let rows: [(Change, &[Unready], &str, &[&str]); 8] = [
             (
-                |it| {
-                    it.verifiers[0].jwks = Some(JwksHealth {
-                        url: "https://id".to_owned(),
-                        last_success_s_ago: Some(1.0),
-                        last_error: Some("refused".to_owned()),
-                    });
-                },
+                |it| it.verifiers[0].jwks = Some(unfetched()),
                 &[],
                 "degraded",
                 &["the keys of verifier users could not be fetched: refused"],

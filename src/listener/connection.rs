@@ -42,12 +42,8 @@ pub struct Peer {
 /// Serves one connection to its end, or to where its session becomes a task of its own.
 pub(crate) async fn serve(gateway: Arc<Gateway>, listener: Arc<Listener>, arrival: Arrival) {
     let Arrival { tcp, peer: direct, at, mut places, refusal, under_way } = arrival;
-    let mut record = SessionRecord::new(
-        gateway.new_id(),
-        Arc::clone(&listener.label),
-        direct,
-        SystemTime::now(),
-    );
+    let (label, now) = (Arc::clone(&listener.label), SystemTime::now());
+    let mut record = SessionRecord::new(gateway.new_id(), label, direct, now);
     let timeouts = &gateway.config().timeouts;
 
     let established = establish(&listener, tcp, direct, at, timeouts, &mut record).await;

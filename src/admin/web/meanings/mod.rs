@@ -68,10 +68,14 @@ fn row(label: Label) -> Value {
     let (mut statuses, mut codes) = (Vec::new(), Vec::new());
     for rejection in of_label {
         note(&mut statuses, rejection.status().as_u16());
-        rejection.close_code(&CloseCodes::default(), None).map(|code| note(&mut codes, code));
+        if let Some(code) = rejection.close_code(&CloseCodes::default(), None) {
+            note(&mut codes, code);
+        }
     }
     for ending in endings().iter().filter(|ending| ending.label() == label) {
-        told_to_client(ending).map(|code| note(&mut codes, code));
+        if let Some(code) = told_to_client(ending) {
+            note(&mut codes, code);
+        }
     }
     json!({
         "label": label.as_str(), "statuses": statuses, "codes": codes, "meaning": meaning, "cure": cure,
