@@ -33,7 +33,7 @@ pub struct DoctorArgs {
     /// Where the token goes: header, subprotocol, subprotocol:NAME, query:NAME or cookie:NAME
     #[arg(long, value_name = "WHERE", default_value = "header")]
     pub token_in: TokenSource,
-    /// Connect as a page of this origin would, such as https://chat.example.com
+    /// Connect as a page of this origin would (scheme, host and port as a browser sends them)
     #[arg(long, value_name = "ORIGIN", value_parser = origin)]
     pub origin: Option<String>,
     /// A further header; may be given more than once
@@ -129,15 +129,17 @@ async fn gateway_view(
         let is_late = began.elapsed() >= limit.min(LATE);
         match asked {
             // Its end is seen here a moment before the gateway has written it down.
-            Ok(answered) if answered.body.get("state").is_none_or(|state| state != "open") => {
-                return Ok(answered.body);
-            }
+            Ok(answered) if is_over(&answered.body) => return Ok(answered.body),
             Ok(_) | Err(AdminError::Refused { status: StatusCode::NOT_FOUND, .. }) if !is_late => {}
             Ok(answered) => return Ok(answered.body),
             Err(error) => return Err(error.to_string()),
         }
         tokio::time::sleep(AGAIN).await;
     }
+}
+
+fn is_over(session: &Value) -> bool {
+    session.get("state").is_none_or(|state| state != "open" && state != "closing")
 }
 
 /// How long the gateway may take to know of the end of a session.

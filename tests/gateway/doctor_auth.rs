@@ -48,7 +48,7 @@ fn bad_tokens() -> Vec<(&'static str, Option<String>, &'static str)> {
         ),
         (
             "not yet valid",
-            Some(token_with("u", json!({ "nbf": now() + 7260 }))),
+            Some(token_with("u", json!({ "nbf": now() + 9000 }))),
             "valid only in 2 hours",
         ),
         (
@@ -151,7 +151,7 @@ async fn servers_that_are_not_framegate_are_judged_by_the_token_alone() {
         Backend::start().await.answering("HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\n\r\n");
     let url = format!("ws://{refusing}/ws");
     let rows = [
-        (token_with("u", json!({ "exp": now() - 60 })), "the token expired 60 seconds ago"),
+        (token_with("u", json!({ "exp": now() - 1830 })), "the token expired 30 minutes ago"),
         (token_with("u", json!({ "token_use": "refresh" })), "this is a refresh token"),
         (token("u"), "nothing is wrong with it to be seen from here"),
     ];
