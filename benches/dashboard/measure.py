@@ -26,6 +26,7 @@ bind = "127.0.0.1:0"
 bind = "127.0.0.1:0"
 [upstreams.echo]
 endpoints = ["http://127.0.0.1:{port}"]
+health = {{ interval = "0" }}
 [[route]]
 path = "/ws"
 upstream = "echo"

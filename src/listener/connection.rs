@@ -55,12 +55,6 @@ pub(crate) async fn serve(gateway: Arc<Gateway>, listener: Arc<Listener>, arriva
     let began = Instant::now();
     let mut http = HttpConnection::new(stream, timeouts.request_head);
     let head = match http.next().await {
-        Ok(head) if head.uri.path() == HEALTH && head.method == Method::GET => {
-            return tell_health(&gateway, http).await;
-        }
-        Ok(head) if listener.config.doctor && asks_for_tester(&head) => {
-            return answer_and_close(&gateway, http, web::tester().map(Full::new)).await;
-        }
         Ok(head) => head,
         Err(why) => {
             let why = GaveUp::from(why);
@@ -71,6 +65,9 @@ pub(crate) async fn serve(gateway: Arc<Gateway>, listener: Arc<Listener>, arriva
             return gave_up(&gateway, record, why);
         }
     };
+    if let Some(answer) = own_answer(&gateway, &listener, &head) {
+        return answer_and_close(&gateway, http, answer).await;
+    }
     record.steps.request = Some(began.elapsed());
 
     let mut route = None;
@@ -93,9 +90,27 @@ pub(crate) async fn serve(gateway: Arc<Gateway>, listener: Arc<Listener>, arriva
     }
 }
 
-/// Answers a balancer in front that asks whether we are well. That is no event to record, and its
-/// connection is closed, so that it cannot hold a place.
-async fn tell_health(gateway: &Gateway, http: HttpConnection) {
+/// What the gateway answers by itself: to a balancer in front that asks whether we are well, and to a
+/// browser that wants the page that tries connections out, where the listener has it. Neither is an
+/// event to record, and the connection is closed, so that it cannot hold a place.
+fn own_answer(
+    gateway: &Gateway,
+    listener: &Listener,
+    head: &Parts,
+) -> Option<Response<Full<Bytes>>> {
+    if head.method != Method::GET {
+        return None;
+    }
+    match head.uri.path() {
+        HEALTH => Some(health(gateway)),
+        TESTER if listener.config.doctor && !head.headers.contains_key(UPGRADE) => {
+            Some(web::tester().map(Full::new))
+        }
+        _ => None,
+    }
+}
+
+fn health(gateway: &Gateway) -> Response<Full<Bytes>> {
     let (status, text) = if gateway.unready().is_empty() {
         (StatusCode::OK, "ok\n")
     } else {
@@ -103,12 +118,7 @@ async fn tell_health(gateway: &Gateway, http: HttpConnection) {
     };
     let mut response = Response::new(Full::from(text));
     *response.status_mut() = status;
-    answer_and_close(gateway, http, response).await;
-}
-
-/// Whether a browser wants the page that tries connections out.
-fn asks_for_tester(head: &Parts) -> bool {
-    head.uri.path() == TESTER && head.method == Method::GET && !head.headers.contains_key(UPGRADE)
+    response
 }
 
 /// Gives an answer that says that it is the connection's last.
