@@ -9,7 +9,7 @@ use tokio_util::task::TaskTracker;
 
 use super::fetch::{FetchError, fetch};
 use super::schedule::Schedule;
-use super::set::ParsedSet;
+use super::set::{KID_SHOWN, ParsedSet};
 use super::{Fetched, KeySource};
 use crate::admission::keys::{KeySet, VerificationKey};
 use crate::config::JwksSource;
@@ -133,15 +133,44 @@ impl Refresher {
     }
 }
 
-/// The keys of a set for the log: `a (ES256), b (RS256)`, those without kid as `-`.
+/// The keys of a set for the log: `a (ES256), b (RS256)`, those without kid as `-`. Their number and their
+/// length are the issuer's choice: a line has room for some.
 fn names(keys: &[VerificationKey]) -> String {
     let name = |key: &VerificationKey| {
-        let kid = key.kid.as_deref().unwrap_or("-");
+        let kid: String = key.kid.as_deref().unwrap_or("-").chars().take(KID_SHOWN).collect();
         format!("{kid} ({:?})", key.algorithm)
     };
-    keys.iter().map(name).collect::<Vec<_>>().join(", ")
+    let mut names: Vec<_> = keys.iter().take(SHOWN).map(name).collect();
+    if keys.len() > SHOWN {
+        names.push(format!("and {} more", keys.len() - SHOWN));
+    }
+    names.join(", ")
 }
 
 fn unix_now() -> u64 {
     SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs()
+}
+
+const SHOWN: usize = 24;
+
+#[cfg(test)]
+mod tests {
+    use jsonwebtoken::{Algorithm, DecodingKey};
+
+    use super::*;
+
+    #[test]
+    fn a_line_has_room_for_some_names() {
+        let key = |kid: Option<&str>| VerificationKey {
+            kid: kid.map(str::to_owned),
+            algorithm: Algorithm::ES256,
+            key: DecodingKey::from_secret(b"x"),
+            not_after: None,
+        };
+        assert_eq!(names(&[]), "");
+        assert_eq!(names(&[key(Some("a")), key(None)]), "a (ES256), - (ES256)");
+        let long = "k".repeat(10_000);
+        let many = names(&vec![key(Some(&long)); 100]);
+        assert!(many.ends_with(" (ES256), and 76 more") && many.len() < 2000, "{many}");
+    }
 }

@@ -260,8 +260,11 @@ impl Telemetry {
         } else {
             tracing::info!(verifier, keys, "published keys fetched");
         }
-        for note in notes {
+        for note in notes.iter().take(MOST_NOTES) {
             tracing::warn!(verifier, note, "a published key is not used");
+        }
+        if let Some(more) = notes.len().checked_sub(MOST_NOTES).filter(|more| *more > 0) {
+            tracing::warn!(verifier, more, "more published keys are not used");
         }
     }
 
@@ -434,6 +437,9 @@ pub(crate) fn label_before_an_answer(by: By) -> Label {
         By::Admin => Label::Kicked,
     }
 }
+
+/// Lines about keys of one set.
+const MOST_NOTES: usize = 10;
 
 /// Status of a refusal that was told by Close.
 const SWITCHING_PROTOCOLS: u16 = 101;

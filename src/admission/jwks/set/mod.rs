@@ -136,7 +136,8 @@ fn algorithms(jwk: &Map<String, Value>) -> Result<Vec<Algorithm>, Skip> {
 }
 
 const MAX_KEYS: usize = 256;
-const KID_SHOWN: usize = 64;
+/// Characters of a kid that are told.
+pub(super) const KID_SHOWN: usize = 64;
 
 #[cfg(test)]
 mod tests;
