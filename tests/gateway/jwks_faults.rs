@@ -162,6 +162,14 @@ async fn https_wants_a_certificate_of_an_authority_that_is_trusted_for_its_name(
         assert_eq!(status(&gateway, &key.token("ann")).await, expected, "{jwks}");
         assert!(gateway.metric(&refreshes(result)).await >= 1.0, "{jwks}");
     }
+    // An authority of the system's is trusted without `ca`.
+    let folder = tempfile::tempdir().unwrap();
+    authority.write(folder.path(), "system.pem");
+    let mut with_system = setup(&at(&here)).await;
+    let file = folder.path().join("system.pem").to_str().unwrap().to_owned();
+    with_system.environment = vec![("SSL_CERT_FILE".to_owned(), file)];
+    let gateway = Gateway::start_in(folder, &with_system).await;
+    assert_eq!(status(&gateway, &key.token("ann")).await, 101);
     assert_eq!([&elsewhere, &strange].map(Issuer::requests), [0; 2]);
 }
 
