@@ -57,6 +57,7 @@ fn upstreams(gateway: &Gateway) -> Value {
                 "endpoint": &*endpoint.label,
                 // Nobody looks: nothing is known.
                 "healthy": is_checked.then(|| endpoint.state.is_healthy()),
+                "draining": endpoint.state.is_draining(),
                 "sessions": endpoint.state.sessions(),
                 "latency_ms": check.as_ref().and_then(|check| check.latency).map(|l| milliseconds(l.as_secs_f64())),
                 "last_error": check.and_then(|check| check.error),
