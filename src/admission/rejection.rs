@@ -118,6 +118,41 @@ pub enum Forbidden {
 }
 
 impl Rejection {
+    /// One of each kind, and of each status or code where a kind has several: for whoever has to know
+    /// beforehand what can be told.
+    pub fn each() -> Vec<Self> {
+        let tokens = [
+            TokenFault::Missing,
+            TokenFault::Malformed(""),
+            TokenFault::Expired,
+            TokenFault::NotYetValid,
+            TokenFault::Signature,
+            TokenFault::KeyUnknown,
+            TokenFault::Issuer,
+            TokenFault::Audience,
+            TokenFault::Kind(""),
+        ];
+        let upstream = [401, 403, 404, 429, 500].map(|status| Self::UpstreamRefused { status });
+        let others = [
+            Self::BadRequest(BadRequest::Method),
+            Self::BadRequest(BadRequest::VersionOther),
+            Self::NoRoute,
+            Self::OriginDenied,
+            Self::Forbidden(Forbidden::Claim(String::new())),
+            Self::UserLimit,
+            Self::AddressLimit,
+            Self::RateLimited { retry_after: 1 },
+            Self::Overloaded,
+            Self::Draining,
+            Self::KeysUnavailable,
+            Self::UpstreamTimeout(""),
+            Self::UpstreamUnreachable(String::new()),
+            Self::UpstreamProtocol(""),
+            Self::Internal,
+        ];
+        tokens.map(Self::Token).into_iter().chain(upstream).chain(others).collect()
+    }
+
     /// The word for it.
     pub fn label(&self) -> Label {
         match self {

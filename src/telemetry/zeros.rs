@@ -7,13 +7,12 @@
 use std::collections::BTreeSet;
 
 use super::labels::CloseCodeLabels;
-use crate::admission::rejection::{Forbidden, Rejection, TokenFault};
+use crate::admission::rejection::Rejection;
 use crate::config::Config;
 use crate::session::label::Label;
 use crate::session::record::CloseStatus;
 use crate::session::termination::{By, Phase};
-use crate::ws::settle::{CodePolicy, Ending, Say, Silence, settle};
-use crate::ws::violation::Violation;
+use crate::ws::settle::{CodePolicy, Ending, Say, settle};
 
 /// The `code` and `by` of closes.
 pub(super) fn closes(config: &Config, codes: &CloseCodeLabels) -> BTreeSet<(String, &'static str)> {
@@ -25,7 +24,7 @@ pub(super) fn closes(config: &Config, codes: &CloseCodeLabels) -> BTreeSet<(Stri
             subprotocol,
             drain_code: config.drain.code,
         };
-        closes.extend(decided_endings().iter().map(|ending| {
+        closes.extend(Ending::decided().iter().map(|ending| {
             let told = match settle(ending, policy).client {
                 Say::Nothing => CloseStatus::None,
                 Say::Close { code, .. } => code.map_or(CloseStatus::Empty, CloseStatus::Code),
@@ -33,7 +32,7 @@ pub(super) fn closes(config: &Config, codes: &CloseCodeLabels) -> BTreeSet<(Stri
             };
             (told, ending.by())
         }));
-        closes.extend(refusals().iter().filter_map(|rejection| {
+        closes.extend(Rejection::each().iter().filter_map(|rejection| {
             let code = rejection.close_code(&config.close_codes, subprotocol)?;
             Some((CloseStatus::Code(code), rejection.by_and_phase().0))
         }));
@@ -61,63 +60,6 @@ pub(super) fn endings_without_route() -> impl Iterator<Item = (Label, Phase)> {
     let silent =
         before.flat_map(|phase| [Label::ClientLost, Label::ClientTimeout].map(|l| (l, phase)));
     silent.chain([(Label::ClientLost, Phase::Admission)])
-}
-
-/// Endings whose close code is the gateway's choice.
-fn decided_endings() -> [Ending; 17] {
-    [
-        Ending::ClientClosedIllegally(0),
-        Ending::UpstreamClosedIllegally(0),
-        Ending::ClientViolation(Violation::Rsv),
-        Ending::ClientViolation(Violation::Utf8),
-        Ending::ClientViolation(Violation::Size),
-        Ending::UpstreamViolation(Violation::Rsv),
-        Ending::ClientLost,
-        Ending::UpstreamLost,
-        Ending::ClientTimeout(Silence::NoPong),
-        Ending::UpstreamStalled(Silence::NoPong),
-        Ending::Idle,
-        Ending::MessageRate,
-        Ending::Replaced,
-        Ending::SlowConsumer,
-        Ending::Kicked { code: None, reason: None },
-        Ending::Drained { retry: 1 },
-        Ending::Internal,
-    ]
-}
-
-/// One refusal for each label, as each can have a code of its own.
-fn refusals() -> Vec<Rejection> {
-    let faults = [
-        TokenFault::Missing,
-        TokenFault::Malformed(""),
-        TokenFault::Expired,
-        TokenFault::NotYetValid,
-        TokenFault::Signature,
-        TokenFault::KeyUnknown,
-        TokenFault::Issuer,
-        TokenFault::Audience,
-        TokenFault::Kind(""),
-    ];
-    let by_upstream = [401, 403, 404, 429, 500];
-    let others = [
-        Rejection::NoRoute,
-        Rejection::OriginDenied,
-        Rejection::Forbidden(Forbidden::Claim(String::new())),
-        Rejection::UserLimit,
-        Rejection::AddressLimit,
-        Rejection::RateLimited { retry_after: 1 },
-        Rejection::Overloaded,
-        Rejection::Draining,
-        Rejection::KeysUnavailable,
-        Rejection::UpstreamTimeout(""),
-        Rejection::UpstreamUnreachable(String::new()),
-        Rejection::UpstreamProtocol(""),
-        Rejection::Internal,
-    ];
-    let faults = faults.map(Rejection::Token).into_iter();
-    let by_upstream = by_upstream.map(|status| Rejection::UpstreamRefused { status });
-    faults.chain(by_upstream).chain(others).collect()
 }
 
 /// What clients and backends close with by themselves, and what no rule chooses: labels.
@@ -177,12 +119,12 @@ mod tests {
 
     #[test]
     fn every_ending_and_every_refusal_that_has_a_code_is_among_those_asked() {
-        let endings: Vec<_> = decided_endings().iter().map(Ending::label).collect();
+        let endings: Vec<_> = Ending::decided().iter().map(Ending::label).collect();
         // A token that expires during a session ends none yet.
         for label in Label::endings().filter(|label| *label != Label::TokenExpired) {
             assert!(endings.contains(&label), "{label}");
         }
-        let refusals: Vec<_> = refusals().iter().map(Rejection::label).collect();
+        let refusals: Vec<_> = Rejection::each().iter().map(Rejection::label).collect();
         for label in Label::refusals().filter(|label| label.has_chosen_code()) {
             assert!(refusals.contains(&label), "{label}");
         }

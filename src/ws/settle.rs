@@ -169,6 +169,29 @@ fn blame(violation: Violation) -> u16 {
 }
 
 impl Ending {
+    /// One of each kind whose code is the gateway's choice, and of each code where a kind has several:
+    /// for whoever has to know beforehand what can be told.
+    pub fn decided() -> Vec<Self> {
+        let violations = [Violation::Rsv, Violation::Utf8, Violation::Size];
+        let others = [
+            Self::ClientClosedIllegally(NEVER_ON_THE_WIRE),
+            Self::UpstreamClosedIllegally(NEVER_ON_THE_WIRE),
+            Self::UpstreamViolation(Violation::Rsv),
+            Self::ClientLost,
+            Self::UpstreamLost,
+            Self::ClientTimeout(Silence::NoPong),
+            Self::UpstreamStalled(Silence::NoPong),
+            Self::Idle,
+            Self::MessageRate,
+            Self::Replaced,
+            Self::Kicked { code: None, reason: None },
+            Self::SlowConsumer,
+            Self::Drained { retry: 1 },
+            Self::Internal,
+        ];
+        violations.map(Self::ClientViolation).into_iter().chain(others).collect()
+    }
+
     /// The word for it.
     pub fn label(&self) -> Label {
         match self {
@@ -246,6 +269,9 @@ impl Silence {
         }
     }
 }
+
+/// Stands for "no code" in APIs.
+const NEVER_ON_THE_WIRE: u16 = 1005;
 
 #[cfg(test)]
 mod tests {

@@ -5,13 +5,11 @@
 
 use serde_json::{Value, json};
 
-use crate::admission::rejection::{Forbidden, Rejection, TokenFault};
+use crate::admission::rejection::Rejection;
 use crate::config::{CloseCodes, DEFAULT_DRAIN_CODE};
-use crate::handshake::request::BadRequest;
 use crate::session::label::Label;
 use crate::session::record::CloseStatus;
-use crate::ws::settle::{CodePolicy, Ending, Say, Silence, settle};
-use crate::ws::violation::Violation;
+use crate::ws::settle::{CodePolicy, Ending, Say, settle};
 
 mod sentences;
 
@@ -64,7 +62,7 @@ impl Retry {
 
 fn row(label: Label) -> Value {
     let Meaning { meaning, cure, retry } = meaning(label);
-    let of_label = rejections().into_iter().filter(|rejection| rejection.label() == label);
+    let of_label = Rejection::each().into_iter().filter(|rejection| rejection.label() == label);
     let (mut statuses, mut codes) = (Vec::new(), Vec::new());
     for rejection in of_label {
         note(&mut statuses, rejection.status().as_u16());
@@ -72,7 +70,11 @@ fn row(label: Label) -> Value {
             note(&mut codes, code);
         }
     }
-    for ending in endings().iter().filter(|ending| ending.label() == label) {
+    let closed = [CloseStatus::Empty];
+    let closed =
+        closed.map(Ending::ClientClosed).into_iter().chain(closed.map(Ending::UpstreamClosed));
+    let endings = Ending::decided().into_iter().chain(closed);
+    for ending in &endings.filter(|ending| ending.label() == label).collect::<Vec<_>>() {
         if let Some(code) = told_to_client(ending) {
             note(&mut codes, code);
         }
@@ -100,67 +102,6 @@ fn told_to_client(ending: &Ending) -> Option<u16> {
         Say::CloseThenAbort { code, .. } => Some(code),
     }
 }
-
-/// Each refusal there is, with each of its codes.
-fn rejections() -> Vec<Rejection> {
-    let tokens = [
-        TokenFault::Missing,
-        TokenFault::Malformed(""),
-        TokenFault::Expired,
-        TokenFault::NotYetValid,
-        TokenFault::Signature,
-        TokenFault::KeyUnknown,
-        TokenFault::Issuer,
-        TokenFault::Audience,
-        TokenFault::Kind(""),
-    ];
-    let upstream = [401, 403, 404, 429, 500].map(|status| Rejection::UpstreamRefused { status });
-    let others = [
-        Rejection::BadRequest(BadRequest::Method),
-        Rejection::BadRequest(BadRequest::VersionOther),
-        Rejection::NoRoute,
-        Rejection::OriginDenied,
-        Rejection::Forbidden(Forbidden::Claim(String::new())),
-        Rejection::UserLimit,
-        Rejection::AddressLimit,
-        Rejection::RateLimited { retry_after: 1 },
-        Rejection::Overloaded,
-        Rejection::Draining,
-        Rejection::KeysUnavailable,
-        Rejection::UpstreamTimeout(""),
-        Rejection::UpstreamUnreachable(String::new()),
-        Rejection::UpstreamProtocol(""),
-        Rejection::Internal,
-    ];
-    tokens.map(Rejection::Token).into_iter().chain(upstream).chain(others).collect()
-}
-
-/// Each ending whose code the gateway chooses.
-fn endings() -> Vec<Ending> {
-    let violations = [Violation::Rsv, Violation::Utf8, Violation::Size];
-    let others = [
-        Ending::ClientClosedIllegally(NEVER_ON_THE_WIRE),
-        Ending::UpstreamClosedIllegally(NEVER_ON_THE_WIRE),
-        Ending::ClientClosed(CloseStatus::Empty),
-        Ending::UpstreamClosed(CloseStatus::Empty),
-        Ending::UpstreamViolation(Violation::Rsv),
-        Ending::ClientLost,
-        Ending::UpstreamLost,
-        Ending::ClientTimeout(Silence::NoPong),
-        Ending::UpstreamStalled(Silence::NoPong),
-        Ending::Idle,
-        Ending::MessageRate,
-        Ending::Replaced,
-        Ending::Kicked { code: None, reason: None },
-        Ending::SlowConsumer,
-        Ending::Drained { retry: 1 },
-        Ending::Internal,
-    ];
-    violations.map(Ending::ClientViolation).into_iter().chain(others).collect()
-}
-
-/// Stands for "no code" in APIs.
-const NEVER_ON_THE_WIRE: u16 = 1005;
 
 #[cfg(test)]
 mod tests;
