@@ -28,10 +28,10 @@ function rows() {
     const byClient = Math.round(26 + 10 * Math.sin(at / 60) + 8 * random());
     const byGateway = Math.round(2 * random());
     sessions += accepted - byClient - byGateway - lost;
-    sessions = Math.min(5300, Math.max(1500, sessions));
+    sessions = back === 0 ? 4292 : Math.min(4300, Math.max(1500, sessions));
     const said = Math.round(sessions * (0.9 + 0.3 * random()));
     return [
-      UP - 5 * back, 5, sessions, sessions + 14 + Math.round(60 * storm), accepted, refused, byClient, lost, byGateway, 0,
+      UP - 5 * back, 5, sessions, sessions + 14, accepted, refused, byClient, lost, byGateway, 0,
       said, said * 4, said * 140, said * 4 * 180, 2.1 + random() + 9 * storm, 9 + 6 * random() + 700 * storm,
     ];
   });
