@@ -238,6 +238,7 @@ export const dashboardTests = [
       await page.fill("#search", "kitchen");
       await shows(page, ["bob"]);
       await page.getByRole("button", { name: "Details bob" }).click();
+      await page.locator("#details dt").first().waitFor();
       assert.match(await page.locator("#details").innerText(), /\/chat\/kitchen\/ws/);
       await page.click("#details-close");
       await page.fill("#search", "token_expired");
@@ -245,6 +246,7 @@ export const dashboardTests = [
       await until(page, () => document.querySelector("#sessions-body tr")?.textContent.includes("token_expired (refused)"));
       assert.equal(await page.locator("#sessions-body tr").count(), 1);
       await page.locator("#sessions-body .details").click();
+      await page.locator("#details dt").first().waitFor();
       assert.match(await page.locator("#details-sentence").innerText(), /\w+ \w+ \w+/);
       assert.deepEqual(await faults(page), []);
       await clients.stop();
@@ -261,6 +263,7 @@ export const dashboardTests = [
       const page = await openDashboard(setting, facts.admin);
       await shows(page, [MARKUP]);
       await page.locator("#sessions-body .details").click();
+      await page.locator("#details dt").first().waitFor();
       assert.match(await page.locator("#details").innerText(), /<img src=x onerror=/);
       await isOnlyText(page);
       await page.click("#details-close");
