@@ -378,7 +378,10 @@ impl Gateway {
         let without = self.admission.without_keys(self.config(), unix_now());
         reasons.extend(without.into_iter().map(Unready::NoKeys));
         if !self.upstreams.iter().any(Upstream::has_healthy_endpoint) {
-            reasons.push(Unready::NoHealthyEndpoint);
+            let emptied = self.upstreams.iter().any(Upstream::would_have_healthy_endpoint);
+            let reason =
+                if emptied { Unready::EndpointsEmptied } else { Unready::NoHealthyEndpoint };
+            reasons.push(reason);
         }
         reasons
     }

@@ -10,6 +10,7 @@ use crate::admission::Admission;
 use crate::config::{Config, Problem};
 use crate::listener::Listener;
 use crate::process::Process;
+use crate::telemetry::metrics::unix_now;
 use crate::upstream::endpoint::Upstream;
 
 /// Reads a configuration file; all problems at once.
@@ -65,9 +66,31 @@ pub fn load(config: Config, process: &Process) -> Result<Loaded, Vec<Problem>> {
     let Some((admission, unwise)) = admission.filter(|_| problems.is_empty()) else {
         return Err(problems);
     };
-    let warnings =
-        config.warnings().into_iter().chain(unwise).chain(descriptors(&config)).collect();
+    let warnings = config.warnings().into_iter().chain(unwise).chain(descriptors(&config));
+    let warnings = warnings.chain(ending_certificates(&config, &listeners, unix_now())).collect();
     Ok(Loaded { config, admission, upstreams, listeners, guards, warnings })
+}
+
+/// Certificates that are over or about to be; `now` in seconds since 1970.
+fn ending_certificates(config: &Config, listeners: &[Arc<Listener>], now: i64) -> Vec<Problem> {
+    let warning = |index: usize, at: usize, (name, not_after): (&str, i64)| {
+        let days = not_after.saturating_sub(now).div_euclid(SECONDS_A_DAY);
+        let path = format!("listener[{index}].tls.certificates[{at}]");
+        if days >= FEW_DAYS {
+            return None;
+        }
+        let message = if days < 0 {
+            format!("the certificate of {name} has expired, and clients refuse it: renew it")
+        } else {
+            format!("the certificate of {name} expires within {} days", days + 1)
+        };
+        Some(config.locations.problem(path, message))
+    };
+    let of_listener = |(index, listener): (usize, &Arc<Listener>)| {
+        let certificates = listener.tls.iter().flat_map(|tls| tls.certificates()).enumerate();
+        certificates.filter_map(|(at, it)| warning(index, at, it)).collect::<Vec<_>>()
+    };
+    listeners.iter().enumerate().flat_map(of_listener).collect()
 }
 
 /// Whether the process may open as many files as `limits.connections` needs.
@@ -93,3 +116,7 @@ pub(crate) fn open_file_limit() -> Option<u64> {
     let line = limits.lines().find_map(|line| line.strip_prefix("Max open files"))?;
     line.split_whitespace().next()?.parse().ok()
 }
+
+const SECONDS_A_DAY: i64 = 86_400;
+/// A certificate with less is worth a word.
+const FEW_DAYS: i64 = 7;

@@ -129,25 +129,22 @@ impl Reloader {
     async fn reload(&mut self, file: &Path) {
         self.manager.reloading().await;
         let before = self.current.gateway();
-        let status = match self.prepare(file, &before).await {
-            Ok(ready) => {
-                self.put_in_force(ready, &before);
-                serving(before.process())
-            }
-            Err(problems) => {
-                before.telemetry().config_reload_failed(&problems);
-                let serving = serving(before.process());
-                format!("{serving}; the last reload failed, problems: {}", problems.len())
-            }
-        };
-        self.manager.ready(&status).await;
+        match self.prepare(file, &before).await {
+            Ok(ready) => self.put_in_force(ready, &before),
+            Err(problems) => before.telemetry().config_reload_failed(&problems),
+        }
+        self.manager.ready(&serving(&self.current.gateway())).await;
     }
 
     /// Everything that can fail.
     async fn prepare(&mut self, file: &Path, before: &Arc<Gateway>) -> Result<Ready, Vec<Problem>> {
         let (file, running) = (file.to_owned(), Arc::clone(before));
         let read = move || {
-            let mut config = load::read(&file)?;
+            // A pipe would be waited for as long as nobody writes into it, and no reload would follow.
+            if std::fs::metadata(&file).is_ok_and(|found| !found.is_file()) {
+                return Err(vec![whole_file(format!("{} is not a file", file.display()))]);
+            }
+            let mut config = load::read(&file).map_err(|problems| named(problems, &file))?;
             let unchangeable = pin(&mut config, running.config());
             let mut loaded = load::load(config, running.process())?;
             loaded.warnings.extend(unchangeable);
@@ -282,6 +279,14 @@ fn pin(config: &mut Config, running: &Config) -> Option<Problem> {
     config.admin.clone_from(&running.admin);
     let message = "another address for the admin listener needs a restart; [admin] stays as it is";
     Some(config.locations.problem("admin.bind", message))
+}
+
+/// Problems of the whole file say which it is: the log has no other place for that.
+fn named(mut problems: Vec<Problem>, file: &Path) -> Vec<Problem> {
+    for problem in problems.iter_mut().filter(|problem| problem.path.is_empty()) {
+        problem.message = format!("{}: {}", file.display(), problem.message);
+    }
+    problems
 }
 
 fn whole_file(message: String) -> Problem {

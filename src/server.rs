@@ -85,9 +85,10 @@ impl Server {
             stop_listening.clone(),
             background.clone(),
         );
-        reloader.begin(sockets);
         let gateway = current.gateway();
+        // First: a probe that comes with the first connection is told the truth.
         gateway.process().set_listening(true);
+        reloader.begin(sockets);
         if let Some(admin) = admin {
             gateway.telemetry().listener_opened("admin", &admin);
             background.spawn(stop.clone().run_until_cancelled_owned(admin.run(current.clone())));
@@ -95,11 +96,11 @@ impl Server {
             background.spawn(stop.clone().run_until_cancelled_owned(remembered));
         }
         let process = Arc::clone(gateway.process());
-        manager.ready(&systemd::serving(&process)).await;
+        manager.ready(&systemd::serving(&gateway)).await;
         let (open, telemetry) = (Arc::clone(reloader.open()), Arc::clone(gateway.telemetry()));
         let feed = Arc::clone(&manager).feed(open, telemetry);
         background.spawn(stop.clone().run_until_cancelled_owned(feed));
-        let report = Arc::clone(&manager).report(Arc::clone(&process));
+        let report = Arc::clone(&manager).report(current.clone());
         background.spawn(stop.clone().run_until_cancelled_owned(report));
         let sweeping = sweep(Arc::clone(&process), Arc::clone(&gateway.telemetry().recent));
         background.spawn(stop.clone().run_until_cancelled_owned(sweeping));

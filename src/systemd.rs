@@ -15,8 +15,9 @@ use rustix::time::{ClockId, clock_gettime};
 use tokio::net::UnixDatagram;
 use tokio::time::{interval, timeout};
 
+use crate::gateway::Gateway;
 use crate::listener::open::OpenListeners;
-use crate::process::Process;
+use crate::process::{Current, Process};
 use crate::telemetry::Telemetry;
 
 /// The service manager, where there is one.
@@ -60,10 +61,11 @@ impl Manager {
     }
 
     /// Tells of sessions now and then, of a drain's progress more often, and asks for its time.
-    pub(crate) async fn report(self: Arc<Self>, process: Arc<Process>) {
+    pub(crate) async fn report(self: Arc<Self>, current: Current) {
         if self.socket.is_none() {
             return;
         }
+        let process = Arc::clone(current.gateway().process());
         let mut told = String::new();
         loop {
             let is_draining = process.is_draining();
@@ -71,7 +73,7 @@ impl Manager {
             let news = if is_draining {
                 going_down(&process)
             } else {
-                format!("STATUS={}", serving(&process))
+                format!("STATUS={}", serving(&current.gateway()))
             };
             // A drain's time has to be asked for again and again.
             if is_draining || news != told {
@@ -110,8 +112,11 @@ impl Manager {
 }
 
 /// One line on a gateway that serves.
-pub(crate) fn serving(process: &Process) -> String {
-    format!("Serving, sessions: {}", process.registry.len())
+pub(crate) fn serving(gateway: &Gateway) -> String {
+    let sessions = gateway.registry().len();
+    let (is_current, _) = gateway.telemetry().metrics.last_reload();
+    let failed = if is_current { "" } else { "; the last reload failed, the log says why" };
+    format!("Serving, sessions: {sessions}{failed}")
 }
 
 fn going_down(process: &Process) -> String {

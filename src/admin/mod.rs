@@ -61,6 +61,9 @@ pub enum Unready {
     /// No public listener takes connections.
     #[error("no listener is open")]
     NoListener,
+    /// What is healthy gets nobody, because an operator wanted it so.
+    #[error("all healthy endpoints are being emptied: framegate drain --undo takes them back")]
+    EndpointsEmptied,
     /// All endpoints of all upstreams are unhealthy.
     #[error("no upstream has a healthy endpoint")]
     NoHealthyEndpoint,

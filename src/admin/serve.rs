@@ -5,7 +5,7 @@ use std::fmt;
 use std::fs::Permissions;
 use std::io;
 use std::net::SocketAddr;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -120,7 +120,12 @@ impl AdminListener {
 async fn bind_unix(path: PathBuf) -> io::Result<Socket> {
     let listener = match UnixListener::bind(&path) {
         Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
-            if tokio::net::UnixStream::connect(&path).await.is_ok() {
+            if !std::fs::symlink_metadata(&path)?.file_type().is_socket() {
+                return Err(io::Error::new(error.kind(), "there is a file that is no socket"));
+            }
+            // Whoever listens, but cannot take us now, is somebody all the same.
+            let nobody = tokio::net::UnixStream::connect(&path).await.err();
+            if nobody.is_none_or(|why| why.kind() != io::ErrorKind::ConnectionRefused) {
                 return Err(error);
             }
             std::fs::remove_file(&path)?;
@@ -156,3 +161,25 @@ async fn serve(stream: impl AsyncRead + AsyncWrite + Unpin, current: Current) {
 const OWNER_AND_GROUP: u32 = 0o660;
 const PAUSE: Duration = Duration::from_millis(100);
 const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn only_a_socket_that_nobody_has_makes_room() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("admin.sock");
+        std::fs::write(&path, "precious").unwrap();
+        let error = bind_unix(path.clone()).await.err().unwrap();
+        assert_eq!(error.to_string(), "there is a file that is no socket");
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "precious");
+
+        std::fs::remove_file(&path).unwrap();
+        let taken = UnixListener::bind(&path).unwrap();
+        assert!(bind_unix(path.clone()).await.is_err());
+        // What a killed process leaves behind.
+        drop(taken);
+        assert!(bind_unix(path.clone()).await.is_ok());
+    }
+}

@@ -170,6 +170,8 @@ impl Stamp {
 /// A certificate with its key and what it says of itself.
 struct Pair {
     key: Arc<CertifiedKey>,
+    /// What it is called in metrics and logs.
+    name: String,
     /// Lower-case DNS names, wildcards as written.
     names: Vec<String>,
     not_after: i64,
@@ -212,11 +214,13 @@ impl Pair {
                 let file = files.chain.display();
                 fault("chain", format!("{file} is not an X.509 certificate"))
             })?;
-        Ok(Self { key: Arc::new(key), names, not_after, stamps })
+        // One for an address alone is known by its file.
+        let name = names.first().cloned().unwrap_or_else(|| files.chain.display().to_string());
+        Ok(Self { key: Arc::new(key), name, names, not_after, stamps })
     }
 
     fn name(&self) -> &str {
-        self.names.first().map_or("", String::as_str)
+        &self.name
     }
 }
 

@@ -122,6 +122,11 @@ impl Upstream {
         states.any(|state| state.is_healthy() && !state.is_draining())
     }
 
+    /// The same, if no endpoint were being emptied.
+    pub fn would_have_healthy_endpoint(&self) -> bool {
+        self.endpoints.iter().any(|endpoint| endpoint.state.is_healthy())
+    }
+
     /// Why there is nobody to ask, when nobody has been asked.
     pub fn nobody(&self) -> &'static str {
         if self.endpoints.is_empty() {

@@ -4,6 +4,7 @@
 //! a change of the gateway's own state `info`. The outcome of each connection is its access-log
 //! line, not an event beside it. Errors are shown with `Display`; the output escapes them.
 
+use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::net::IpAddr;
 use std::time::{Duration, Instant, SystemTime};
@@ -233,8 +234,12 @@ impl Telemetry {
         let family = &self.metrics.families.certificate_not_after;
         // A certificate that is no longer served must not go on warning of its end.
         family.reset();
+        let mut soonest: BTreeMap<&str, i64> = BTreeMap::new();
         for (name, not_after) in certificates {
-            family.with_label_values(&[name]).set(not_after);
+            // Several may have the same name: the one that ends first is to be heard.
+            let end = soonest.entry(name).or_insert(not_after);
+            *end = not_after.min(*end);
+            family.with_label_values(&[name]).set(*end);
             if not_after <= unix_now() {
                 tracing::warn!(name, "a served certificate has expired");
             }
@@ -317,7 +322,8 @@ impl Telemetry {
         families.config_reloads.with_label_values(&[ReloadResult::Error.as_str()]).inc();
         families.config_last_reload_successful.set(0);
         for problem in problems {
-            let (path, line) = (problem.path.as_str(), problem.line);
+            let path = Some(problem.path.as_str()).filter(|path| !path.is_empty());
+            let line = problem.line;
             tracing::error!(path, line, error = problem.message, "problem in the configuration");
         }
         tracing::error!(problems = problems.len(), "configuration not reloaded, nothing changed");

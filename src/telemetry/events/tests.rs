@@ -266,6 +266,11 @@ fn states_of_the_gateway_are_gauges() {
     telemetry.certificates_loaded([("b.pem", 4_102_444_801)]);
     assert_eq!(value(&certificate("a.pem")), None, "no longer served");
     assert_eq!(value(&certificate("b.pem")), Some(4_102_444_801.0));
+    let [late, soon] = [("b.pem", 4_102_444_802), ("b.pem", 4_102_444_801)];
+    for both in [[late, soon], [soon, late]] {
+        telemetry.certificates_loaded(both);
+        assert_eq!(value(&certificate("b.pem")), Some(4_102_444_801.0), "the one that ends first");
+    }
 }
 
 #[test]

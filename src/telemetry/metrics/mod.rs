@@ -293,7 +293,7 @@ impl Drop for GaugeGuard {
 }
 
 /// Seconds since 1970, for `_timestamp_seconds` gauges.
-pub(super) fn unix_now() -> i64 {
+pub(crate) fn unix_now() -> i64 {
     let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
 }
