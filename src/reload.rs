@@ -18,7 +18,7 @@ use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::admission::jwks::refresh::Refreshes;
+use crate::admission::jwks::refresh::{self, Refreshes};
 use crate::config::{Change, Changes, Config, Problem};
 use crate::gateway::Gateway;
 use crate::listener::Listener;
@@ -153,6 +153,7 @@ impl Reloader {
         // Files may be slow to read: no worker waits for them.
         let read = tokio::task::spawn_blocking(read).await;
         let loaded = read.unwrap_or_else(|error| Err(vec![whole_file(error.to_string())]))?;
+        refresh::fetch_first(&loaded, before).await?;
         let sockets = bind(&loaded, &mut self.held, |listener| !self.open.has(&listener.key))?;
         Ok(Ready { loaded, sockets })
     }

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::Stdio;
+use std::time::{Duration, SystemTime};
 
 use rcgen::{KeyPair, PKCS_ECDSA_P256_SHA256, PKCS_ED25519, PKCS_RSA_SHA256};
 use tempfile::TempDir;
@@ -136,6 +137,32 @@ async fn a_key_that_does_not_match_its_certificate_is_found() {
     let expected = "listener[0].tls.certificates[0].key: ";
     assert!(ran.stderr.contains(expected), "{}", ran.stderr);
     assert!(ran.stderr.contains("is not a usable key for the certificate in"), "{}", ran.stderr);
+}
+
+#[tokio::test]
+async fn certificates_that_are_over_or_about_to_be_are_warnings() {
+    let authority = Authority::new();
+    let setup = Setup::open("http://127.0.0.1:9").listener(
+        "[listener.tls]\ncertificates = [{ chain = \"a.pem\", key = \"a-key.pem\" }, \
+         { chain = \"b.pem\", key = \"b-key.pem\" }, { chain = \"c.pem\", key = \"c-key.pem\" }]",
+    );
+    let folder = folder_with(&setup);
+    let day = Duration::from_secs(86_400);
+    let now = SystemTime::now();
+    for (name, ends) in [("a", now - day), ("b", now + day + day / 2), ("c", now + 60 * day)] {
+        let change = |params: &mut rcgen::CertificateParams| params.not_after = ends.into();
+        let signed = authority.sign_changed(&[&format!("{name}.example.com")], change);
+        signed.write(folder.path(), name);
+    }
+    let ran = check(&folder, &[]).await;
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+    for expected in [
+        "listener[0].tls.certificates[0]: the certificate of a.example.com has expired",
+        "listener[0].tls.certificates[1]: the certificate of b.example.com expires within 2 days",
+    ] {
+        assert!(ran.stderr.contains(expected), "{}", ran.stderr);
+    }
+    assert!(!ran.stderr.contains("c.example.com"), "{}", ran.stderr);
 }
 
 #[tokio::test]

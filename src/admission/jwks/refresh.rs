@@ -12,7 +12,10 @@ use super::schedule::Schedule;
 use super::set::{KID_SHOWN, ParsedSet};
 use super::{Fetched, KeySource};
 use crate::admission::keys::{KeySet, VerificationKey};
-use crate::config::JwksSource;
+use crate::config::locations::child;
+use crate::config::{JwksSource, Problem};
+use crate::gateway::Gateway;
+use crate::load::Loaded;
 use crate::telemetry::Telemetry;
 use crate::telemetry::labels::KeyRefresh;
 
@@ -50,6 +53,29 @@ impl Refreshes {
             self.0.push(Running { source: Arc::clone(source), _stop: stop.drop_guard() });
         }
     }
+}
+
+/// Before a reload: a verifier that would be left with no key at all, as its keys are at another place
+/// now, gets them from there. Where that fails, the configuration before had better stay.
+pub(crate) async fn fetch_first(loaded: &Loaded, before: &Gateway) -> Result<(), Vec<Problem>> {
+    let mut problems = Vec::new();
+    for verifier in loaded.admission.verifiers() {
+        let Some(source) = verifier.published.as_ref() else { continue };
+        let is_known = before.key_sources().any(|known| Arc::ptr_eq(known, source));
+        if is_known || !verifier.is_empty(unix_now()) {
+            continue;
+        }
+        source.begin();
+        let (at, unix) = (Instant::now(), unix_now());
+        let fetched = fetch(&source.settings).await;
+        if let Err(error) = &fetched {
+            let path = child(&child("verifiers", &source.verifier), "jwks");
+            let message = format!("the keys cannot be fetched from there: {error}");
+            problems.push(loaded.config.locations.problem(path, message));
+        }
+        source.end(fetched.map(|set| Fetched { keys: KeySet::new(set.keys), at, unix }));
+    }
+    if problems.is_empty() { Ok(()) } else { Err(problems) }
 }
 
 /// Keeps one source fresh, and tells of it when something changes.
