@@ -80,6 +80,13 @@ async function openDashboard({ context }, admin) {
   return page;
 }
 
+/** Names that look like another one, and how they are shown. */
+const LOOK_ALIKE = [
+  ["alice", "alice"], ["\u202eecila", "\\u{202e}ecila"], ["al\u200bice", "al\\u{200b}ice"], ["alice ", "alice\\u{20}"], [" alice", "\\u{20}alice"],
+  ["alice\ufe0f", "alice\\u{fe0f}"], ["al ice", "al ice"], ["al  ice", "al\\u{20} ice"], ["al\u00a0ice", "al\\u{a0}ice"],
+  ["al\\u{200b}ice", "al\\u{5c}u{200b}ice"], ["a\\lice", "a\\lice"],
+];
+
 const until = (page, condition, argument) => page.waitForFunction(condition, argument, { timeout: DEADLINE });
 
 /** Waits until a row of a table says so since the start. */
@@ -281,6 +288,33 @@ export const dashboardTests = [
         await page.click("#details-close");
       }
       await isOnlyText(page);
+      await clients.stop();
+    },
+  },
+  {
+    name: "nothing a peer writes passes for another name in the dashboard",
+    async body(setting) {
+      const { facts } = setting.demo;
+      const clients = await Clients.start(setting);
+      const open = [];
+      for (const [user] of LOOK_ALIKE) open.push(await clients.connect(await tokenFor(setting.demo, user)));
+      const page = await openDashboard(setting, facts.admin);
+      await shows(page, LOOK_ALIKE.map(([, shown]) => shown).reverse());
+      for (const [at, [user, shown]] of LOOK_ALIKE.entries()) {
+        await page.getByRole("button", { name: `Details ${shown}`, exact: true }).click();
+        await page.locator("#details dt").first().waitFor();
+        const value = page.locator("#details dt", { hasText: /^user$/ }).locator("+ dd");
+        assert.equal(await value.textContent(), shown);
+        await page.click("#details-close");
+        await page.getByRole("button", { name: `Kick ${shown}`, exact: true }).click();
+        assert.equal(await page.locator("#kick-whom bdi.peer").first().textContent(), shown);
+        assert.ok((await page.locator("#kick-whom").textContent()).startsWith(`“${shown}”, from 127.0.0.1:`));
+        assert.equal(await page.locator("#kick-all-text").textContent(), `All sessions of “${shown}”`);
+        await page.check("#kick-all");
+        await page.click("#kick-yes");
+        assert.deepEqual(await clients.end(open[at]), { code: 4403, reason: "kicked" }, user);
+        await until(page, (said) => document.getElementById("said").textContent === said, `1 session of ${shown} told to end.`);
+      }
       await clients.stop();
     },
   },

@@ -70,9 +70,9 @@ export const testerTests = [
       await tester.connect({ url: roomOf(demo), token: demo.facts.tokens.alice });
       await tester.page.locator('#result[data-state="ok"]').waitFor();
       assert.match(await tester.text("result-meaning"), /subprotocol “framegate”/);
-      await tester.page.fill("#text", JSON.stringify({ type: "message", text: MARKUP }));
+      await tester.page.fill("#text", JSON.stringify({ type: "message", text: `${MARKUP}\u202e` }));
       await tester.page.press("#text", "Enter");
-      await tester.until(() => [...document.querySelectorAll("#log tr")].some((row) => row.children[1].textContent === "received" && row.children[2].textContent.includes("onerror")));
+      await tester.until(() => [...document.querySelectorAll("#log tr")].some((row) => row.children[1].textContent === "received" && row.children[2].textContent.includes("onerror") && row.children[2].textContent.includes("\\u{202e}")));
       assert.equal(await tester.page.locator("#log :is(img, script)").count(), 0);
       await tester.page.click("#stop");
       await tester.endsWith("1000 tester", tester.code(1000));

@@ -38,6 +38,17 @@ function tellLabel(node, label) {
   node.replaceChildren(...label.split("_").flatMap((part, at) => (at > 0 ? ["_", el("wbr"), part] : [part])));
 }
 
+const UNSEEN = /(?! )[\p{Cc}\p{Cf}\p{Z}\p{Default_Ignorable_Code_Point}\u2800]|^ | $| (?= )|\\(?=u\{)/gu;
+
+/**
+ * What a peer wrote, with all that nobody sees written out as `\u{200b}`: what turns, hides or joins, controls, and blanks but
+ * for single ones within. Two texts that differ in such a thing never look the same.
+ */
+const visible = (text) => String(text).replace(UNSEEN, (unseen) => `\\u{${unseen.codePointAt(0).toString(16)}}`);
+
+/** The same within a sentence, whose order it must not change. */
+const peer = (text) => el("bdi", { class: "peer", text: visible(text) });
+
 const whole = new Intl.NumberFormat("en", { maximumFractionDigits: 0 });
 
 /** `1 234` as 1,234; small ones with a digit. */

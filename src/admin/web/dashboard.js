@@ -107,7 +107,7 @@ function problemsOf(overview) {
     const down = endpoints.filter(({ healthy }) => healthy === false);
     for (const { endpoint, last_error: error } of down) {
       const rest = endpoints.length - down.length;
-      (rest === 0 ? bad : warn)(`Upstream ${name}: ${endpoint} is down${error ? `: ${error}` : ""}.`,
+      (rest === 0 ? bad : warn)(`Upstream ${name}: ${endpoint} is down${error ? `: ${visible(error)}` : ""}.`,
         rest === 0 ? "No endpoint of this upstream is left: its clients are refused. Look at the backend." : `${rest} of ${endpoints.length} still work and get all sessions.`);
     }
   }
@@ -248,7 +248,7 @@ function showUpstreams({ upstreams }) {
     tell(row.children[0].lastChild, name);
     const of = draining ? ["warn", "draining"] : healthy === null ? ["unknown", "not checked"] : healthy ? ["ok", "healthy"] : ["bad", "down"];
     set(row.children[1].firstChild, { text: of[1], data: { state: of[0] } });
-    tell(row.children[1].children[1], error ?? "");
+    tell(row.children[1].children[1], visible(error ?? ""));
     tell(row.children[1].children[2], healthy && latency !== null ? `connects in ${milliseconds(latency)}` : "");
     counted(row, 2, [count]);
   });

@@ -94,12 +94,12 @@ function claimsOf(token) {
   } catch { return [["form", "no JWT: the gateway will call it token_malformed"]]; }
   const now = Date.now() / 1000;
   const ago = (at, past, ahead) => (at <= now ? `${past} ${duration(now - at)} ago` : `${ahead} ${duration(at - now)}`);
-  const rows = [["algorithm", String(head?.alg)]];
+  const rows = [["algorithm", visible(head?.alg)]];
   if (Number.isFinite(claims?.exp)) rows.push(["exp", ago(claims.exp, "EXPIRED", "good for")]);
   if (Number.isFinite(claims?.nbf) && claims.nbf > now) rows.push(["nbf", `NOT VALID YET, for ${duration(claims.nbf - now)}`]);
   for (const name of ["sub", "iss", "aud", "token_use", "typ"]) {
     const value = claims?.[name] ?? (name === "typ" ? head?.typ : undefined);
-    if (value !== undefined) rows.push([name, typeof value === "string" ? value : JSON.stringify(value)]);
+    if (value !== undefined) rows.push([name, visible(typeof value === "string" ? value : JSON.stringify(value))]);
   }
   return rows;
 }
@@ -174,7 +174,7 @@ function explainSyntax(url, offered) {
 
 function opened(socket) {
   tester.opened = performance.now();
-  const chosen = socket.protocol ? `, subprotocol “${socket.protocol.startsWith(ENTRY) ? `${ENTRY}…` : socket.protocol}”` : ", no subprotocol";
+  const chosen = socket.protocol ? `, subprotocol “${socket.protocol.startsWith(ENTRY) ? `${ENTRY}…` : visible(socket.protocol)}”` : ", no subprotocol";
   status("ok", "open");
   result("ok", "Open", `The handshake took ${milliseconds(tester.opened - tester.began)}${chosen}.`, "", "A refusal that is told by Close looks like this for a moment, too.");
   log("open", `after ${milliseconds(tester.opened - tester.began)}${chosen}`);
@@ -182,7 +182,7 @@ function opened(socket) {
 }
 
 function shown(data) {
-  if (typeof data === "string") return data.length > SHOWN ? `${data.slice(0, SHOWN)}… (${number(data.length)} characters)` : data;
+  if (typeof data === "string") return data.length > SHOWN ? `${visible(data.slice(0, SHOWN))}… (${number(data.length)} characters)` : visible(data);
   const head = [...new Uint8Array(data.slice(0, 32))].map((byte) => byte.toString(16).padStart(2, "0")).join(" ");
   return `binary, ${bytes(data.byteLength)}: ${head}${data.byteLength > 32 ? " …" : ""}`;
 }
@@ -203,7 +203,7 @@ function closed({ code, reason, wasClean }) {
   const { opened: at } = tester;
   const after = at === null ? `never open, after ${milliseconds(now - tester.began)}` : `open for ${now - at < 1000 ? milliseconds(now - at) : duration((now - at) / 1000)}`;
   const found = meaningOf(code, reason);
-  const told = `${code}${reason ? ` ${reason}` : found.name ? ` (${found.name})` : ""}`;
+  const told = `${code}${reason ? ` ${visible(reason)}` : found.name ? ` (${found.name})` : ""}`;
   const isDone = code === 1000 || (code === 1005 && wasClean);
   const state = isDone ? "ok" : found.retry === "no" || code === 1006 ? "bad" : "warn";
   status(isDone ? "idle" : state, `closed ${code}`);

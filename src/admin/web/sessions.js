@@ -102,7 +102,7 @@ class Sessions {
       known = await this.#ask(`/api/sessions/${encodeURIComponent(session.id)}`);
     } catch { /* what the table says is known all the same */ }
     tell(byId("details-title"), `Session ${known.id}`);
-    tell(byId("details-sentence"), known.sentence ?? "");
+    tell(byId("details-sentence"), visible(known.sentence ?? ""));
     byId("details-steps").replaceChildren(...steps(known.steps ?? []));
     const skipped = ["id", "sentence", "steps"];
     const facts = Object.entries(known).filter(([name, value]) => value !== null && !skipped.includes(name));
@@ -116,11 +116,11 @@ class Sessions {
   /** Asks whether a session is to be ended. */
   askToKick(session) {
     this.#doomed = session;
-    const user = session.user === null ? "Somebody" : `“${session.user}”`;
-    tell(byId("kick-whom"), `${user}, from ${session.client}, on ${session.route}, for ${duration(session.age_s)}.`);
+    const user = () => (session.user === null ? ["Somebody"] : ["“", peer(session.user), "”"]);
+    byId("kick-whom").replaceChildren(...user(), ", from ", peer(session.client), `, on ${visible(session.route)}, for ${duration(session.age_s)}.`);
     byId("kick-all-label").hidden = session.user === null;
     byId("kick-all").checked = false;
-    tell(byId("kick-all-text"), `All sessions of “${session.user}”`);
+    byId("kick-all-text").replaceChildren("All sessions of ", ...user());
     for (const id of ["kick-code", "kick-reason"]) byId(id).value = "";
     tell(byId("kick-problem"), "");
     byId("kick-dialog").showModal();
@@ -139,7 +139,7 @@ class Sessions {
     try {
       const { kicked } = await this.#ask(`${whom}${query.size > 0 ? `?${query}` : ""}`, { method: "DELETE" });
       byId("kick-dialog").close();
-      tell(byId("said"), `${number(kicked)} ${kicked === 1 ? "session" : "sessions"} of ${user ?? id} told to end.`);
+      tell(byId("said"), `${number(kicked)} ${kicked === 1 ? "session" : "sessions"} of ${visible(user ?? id)} told to end.`);
       this.refresh();
     } catch (error) {
       tell(byId("kick-problem"), error.message);
@@ -153,10 +153,10 @@ function fits(session, wanted) {
   return said.some((text) => String(text ?? "").toLowerCase().includes(wanted.toLowerCase()));
 }
 
-/** A value of the API in words. */
+/** A value of the API in words, a peer's made visible. */
 function words(value) {
-  if (typeof value !== "object") return String(value);
-  return Object.entries(value).map(([name, of]) => `${name.replaceAll("_", " ")} ${typeof of === "number" ? whole.format(of) : of}`).join(", ");
+  if (typeof value !== "object") return visible(value);
+  return Object.entries(value).map(([name, of]) => `${name.replaceAll("_", " ")} ${typeof of === "number" ? whole.format(of) : visible(of)}`).join(", ");
 }
 
 /** Where the time went: a bar for each step, beginning where the one before ended. */
@@ -176,14 +176,14 @@ function steps(list) {
 /** Who it is and where: two lines of a cell. */
 function person(cell, { user, route }) {
   if (!cell.firstChild) cell.append(el("span", { class: "peer" }), el("span", { class: "route peer" }));
-  tell(cell.firstChild, user ?? "(no user)");
-  tell(cell.lastChild, route ?? "(no route)");
+  tell(cell.firstChild, visible(user ?? "(no user)"));
+  tell(cell.lastChild, visible(route ?? "(no route)"));
 }
 
 function acts(cell, session, table) {
   cell.session = session;
   if (cell.firstChild) return;
-  const named = (verb) => `${verb} ${session.user ?? session.id}`;
+  const named = (verb) => `${verb} ${visible(session.user ?? session.id)}`;
   const act = (text, kind, does) => el("button", { type: "button", class: kind, text, "aria-label": named(text), onclick: () => does(cell.session) });
   const kick = session.state === "open" ? [act("Kick", "danger kick", (one) => table.askToKick(one))] : [];
   cell.append(el("div", { class: "acts" }, act("Details", "details", (one) => table.details(one)), ...kick));
@@ -191,13 +191,13 @@ function acts(cell, session, table) {
 
 function outcome(cell, { label, state, by }) {
   if (!cell.firstChild) cell.append(el("span", { class: "peer" }), el("span", { class: "who route" }));
-  tell(cell.firstChild, `${label ?? state}${state === "refused" ? " (refused)" : ""}`);
+  tell(cell.firstChild, `${visible(label ?? state)}${state === "refused" ? " (refused)" : ""}`);
   set(cell.lastChild, { text: `by ${by}`, data: { who: by } });
 }
 
 const both = (pair, format) => (pair ? `${format(pair.from_client)} / ${format(pair.from_upstream)}` : "–");
 const WHO = { name: "User and route", head: true, fill: person };
-const FROM = { name: "Client", kind: "line wide", text: ({ client }) => client };
+const FROM = { name: "Client", kind: "line wide", text: ({ client }) => visible(client) };
 const ACTS = { name: "Actions", hidden: true, fill: acts };
 const OPEN = [
   WHO, FROM,
@@ -205,7 +205,7 @@ const OPEN = [
   { name: "Silent for", kind: "number wide", text: ({ idle_s: idle }) => duration(idle) },
   { name: "Messages from client / upstream", kind: "number wide", text: ({ messages }) => both(messages, number) },
   { name: "Bytes from client / upstream", kind: "number wide", text: ({ bytes: of }) => both(of, bytes) },
-  { name: "Endpoint", kind: "line wide", text: ({ endpoint }) => endpoint ?? "–" },
+  { name: "Endpoint", kind: "line wide", text: ({ endpoint }) => visible(endpoint ?? "–") },
   ACTS,
 ];
 const ENDED = [
@@ -213,6 +213,6 @@ const ENDED = [
   WHO,
   { name: "How", fill: outcome },
   { name: "Client was told", kind: "wide", text: ({ status, client_close: close }) => [status && status !== 101 ? `HTTP ${status}` : null, close ? `Close ${close}` : null].filter(Boolean).join(", ") || "nothing" },
-  { name: "Why", kind: "peer wide", text: ({ sentence, detail }) => sentence ?? detail ?? "" },
+  { name: "Why", kind: "peer wide", text: ({ sentence, detail }) => visible(sentence ?? detail ?? "") },
   ACTS,
 ];
