@@ -190,6 +190,34 @@ export const dashboardTests = [
     },
   },
   {
+    name: "refused handshakes need attention, however few there are",
+    async body(setting) {
+      const { facts } = setting.demo;
+      const clients = await Clients.start(setting);
+      const page = await openDashboard(setting, facts.admin);
+      for (let refusals = 0; refusals < 3; refusals += 1) {
+        assert.equal(await page.locator("#attention").getAttribute("data-state"), "ok", `${refusals} refusals`);
+        await clients.end(await clients.connect(facts.tokens.expired));
+        await sinceStart(page, "handshakes", "token_expired", refusals + 1);
+      }
+      await page.locator('#attention[data-state="bad"]').waitFor();
+      assert.match(await page.locator("#problems").innerText(), /100 % of handshakes were refused in 5 minutes, mostly token_expired \(3\)/);
+      let counts;
+      await page.route("**/api/overview*", async (route) => {
+        const overview = await (await route.fetch()).json();
+        Object.assign(overview.windows[0], { accepted: counts[0], refused: counts[1] > 0 ? { no_route: counts[1] } : {} });
+        await route.fulfill({ json: overview });
+      });
+      for (const [accepted, refused, expected] of [[0, 2, "ok"], [2, 2, "ok"], [3, 3, "bad"], [6, 3, "ok"], [8, 2, "warn"], [7, 2, "ok"], [900, 100, "ok"], [60, 40, "warn"], [0, 9, "bad"]]) {
+        counts = [accepted, refused];
+        // The tiles are shown behind the problems.
+        await until(page, (text) => document.getElementById("tile-handshakes-more").textContent.endsWith(text), `(${refused} of ${accepted + refused})`.replace("1000", "1,000"));
+        assert.equal(await page.locator("#attention").getAttribute("data-state"), expected, `${refused} refused, ${accepted} accepted`);
+      }
+      await clients.stop();
+    },
+  },
+  {
     name: "a session is kicked through the page, after a question, and its client is told 4403",
     async body(setting) {
       const { facts } = setting.demo;

@@ -130,10 +130,12 @@ function faultsOf({ accepted, dropped, refused, ended, stages }) {
   const problems = [];
   const refusedInAll = sum(refused);
   if (dropped > 0) problems.push({ state: "bad", what: `${number(dropped)} connections were dropped unanswered in 5 minutes.`, cure: "Every place is taken, those for refusals too: a flood, or limits.connections is too low." });
-  const share = refusedInAll / Math.max(1, refusedInAll + accepted);
-  if (refusedInAll >= 10 && share >= 0.2) {
+  const handshakes = refusedInAll + accepted;
+  const share = refusedInAll / Math.max(1, handshakes);
+  const isBad = refusedInAll >= 3 && share >= 0.5;
+  if (isBad || (handshakes >= 10 && share >= 0.2)) {
     const [label, count] = most(refused);
-    problems.push({ state: share >= 0.5 ? "bad" : "warn", what: `${percent(share)} of handshakes were refused in 5 minutes, mostly ${label} (${number(count)}).`, cure: `Search ${label} among “Ended and refused” below: it says why.` });
+    problems.push({ state: isBad ? "bad" : "warn", what: `${percent(share)} of handshakes were refused in 5 minutes, mostly ${label} (${number(count)}).`, cure: `Search ${label} among “Ended and refused” below: it says why.` });
   }
   const faults = Object.fromEntries(FAULTS.filter((label) => ended[label]).map((label) => [label, ended[label]]));
   const faulty = sum(faults);
