@@ -149,6 +149,9 @@ export const testerTests = [
       await tester.endsWith("1006 (no Close at all)", tester.code(1006));
       assert.match(await tester.text("causes"), /A certificate that this browser does not trust/);
       assert.deepEqual(await faults(tester.page), []);
+      await tester.connect({ url: "chat.example.com" });
+      assert.match(await tester.text("result-head"), /did not even try/);
+      assert.equal(await tester.page.locator("#causes").isVisible(), false);
       for (const [what, why] of [
         [{ url: "ws://127.0.0.1/#x" }, /# part/],
         [{ url: "chat.example.com" }, /no URL/],
@@ -158,6 +161,26 @@ export const testerTests = [
         await tester.page.reload();
         await tester.connect(what);
         assert.match(await tester.text("form-problem"), why);
+      }
+    },
+  },
+  {
+    name: "the tester tells a frame the browser does not accept from an idle timeout",
+    async body({ context, demo }) {
+      const backend = await Backend.start();
+      try {
+        const tester = await Tester.open(context, `${demo.facts.admin}doctor`);
+        for (const what of ["RSV1", "a masked message", "text that is none"]) {
+          await tester.connect({ url: `ws://127.0.0.1:${backend.port}/ws/session/${deed(what)}`, subprotocols: "chat" });
+          await tester.endsWith("1006 (no Close at all)", tester.code(1006));
+          assert.match(await tester.text("log"), /received\s+before/, what);
+          assert.match(await tester.text("causes"), /A frame that the browser does not accept\.\nMasked.*; framegate doctor URL too/, what);
+          assert.doesNotMatch(await tester.text("causes"), /idle timeout/, what);
+          await tester.page.reload();
+        }
+        assert.deepEqual(await faults(tester.page), []);
+      } finally {
+        await backend.stop();
       }
     },
   },

@@ -8,6 +8,8 @@ const ENTRY = "base64url.bearer.authorization.framegate.";
 const [FIRST, LONGEST, LIVED] = [1, 30, 10];
 const LOG_ROWS = 500;
 const SHOWN = 2000;
+/** Before that no idle timeout has cut a connection, s. */
+const SOON = 2;
 
 const tester = { socket: null, began: 0, opened: null, attempt: 0, failures: 0, waited: 0, timer: null, until: 0 };
 
@@ -128,7 +130,11 @@ function result(of, head, meaning = "", cure = "", next = "") {
 
 function causes(list) {
   byId("causes").hidden = list.length === 0;
-  byId("causes").replaceChildren(...list.map(([title, text]) => el("li", {}, el("b", { text: title }), text)));
+  byId("causes").replaceChildren(...list.map(([title, text]) => {
+    const why = el("span");
+    prose(why, text);
+    return el("li", {}, el("b", { text: title }), why);
+  }));
 }
 
 function connect() {
@@ -144,6 +150,7 @@ function connect() {
   } catch (error) {
     const why = mixedContent(parsed(url)) ?? (error.name === "SecurityError" ? "The browser does not allow this page to connect there." : explainSyntax(url, offered));
     result("bad", "The browser did not even try", why);
+    causes([]);
     tell(byId("form-problem"), why);
     if (mixedContent(parsed(url))) byId("about-mixed").open = true;
     return;
@@ -229,7 +236,8 @@ function causesOf1006(at, now) {
     const lasted = (now - at) / 1000;
     return [
       ["The connection broke.", "A network change, a device that slept, a process that was killed."],
-      [`It was cut after ${duration(lasted)}.`, "If it is the same time again and again, a proxy or balancer in between has an idle timeout (60 s is usual): let the gateway ping more often than that."],
+      lasted < SOON ? ["A frame that the browser does not accept.", "Masked, with reserved bits, or text that is no UTF-8: its console names it; `framegate doctor URL` too."]
+        : [`It was cut after ${duration(lasted)}.`, "If it is the same time again and again, a proxy or balancer in between has an idle timeout (60 s is usual): let the gateway ping more often than that."],
       ["A backend or proxy that drops connections without Close.", "Behind framegate this would be 1011 upstream_lost: is the gateway really on this way?"],
     ];
   }
