@@ -44,7 +44,7 @@ pub struct Reading {
     pub refused: [u64; REFUSALS],
     /// Sessions ended, by [`endings`].
     pub ended: [u64; ENDINGS],
-    /// Connections that ended before they were answered, by nobody's refusal.
+    /// Connections without a readable request (a bare 400 answers it), and those gone before an answer.
     pub unanswered: u64,
     /// Text and binary messages, by [`Direction::ALL`].
     pub messages: [u64; 2],

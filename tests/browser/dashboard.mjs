@@ -4,6 +4,7 @@ import assert from "node:assert/strict";
 import { execFile } from "node:child_process";
 import { writeFile, mkdtemp, rm } from "node:fs/promises";
 import { request } from "node:http";
+import { connect } from "node:net";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { promisify } from "node:util";
@@ -122,6 +123,18 @@ function rawUpgrade(url, headers, path) {
   });
 }
 
+/** What is answered to bytes that are no request. */
+function rawAnswer(url, sent) {
+  const { hostname, port } = new URL(url);
+  return new Promise((resolve, reject) => {
+    let text = "";
+    const socket = connect({ host: hostname, port: Number(port) }, () => socket.write(sent));
+    socket.on("data", (data) => { text += data; });
+    socket.on("error", reject);
+    socket.on("close", () => resolve(text));
+  });
+}
+
 export const dashboardTests = [
   {
     name: "the dashboard's numbers are those of /metrics",
@@ -136,11 +149,13 @@ export const dashboardTests = [
       for (let said = 0; said < 7; said += 1) await clients.say(open[0], JSON.stringify({ type: "message", text: `number ${said}` }));
       await clients.close(open[2]);
       await clients.end(open[2]);
+      assert.match(await deadline(rawAnswer(facts.ws, "no request\r\n\r\n"), DEADLINE, "no end of it"), /^HTTP\/1\.1 400 /);
       const results = { accepted: 3, token_expired: 3, token_kind: 1, token_malformed: 1, no_route: 2 };
       for (const [result, count] of Object.entries(results)) {
         assert.equal(await metric(facts.admin, "handshakes_total", { result }), count, result);
         await sinceStart(page, "handshakes", result, count);
       }
+      await sinceStart(page, "handshakes", "no readable request, or gone before an answer", 1);
       await sinceStart(page, "endings", "client_closed client", await metric(facts.admin, "endings_total", { label: "client_closed" }));
       await sinceStart(page, "endings", "in all client", 1);
       assert.equal(await metric(facts.admin, "sessions_active"), 2);
@@ -250,6 +265,7 @@ export const dashboardTests = [
       await until(page, () => document.getElementById("kick-problem").textContent !== "");
       assert.equal(await clients.isOpen(alice), true);
       await page.fill("#kick-code", "4900");
+      assert.equal(await page.textContent("#kick-problem"), "", "what was said of another code");
       await page.fill("#kick-reason", "house closes");
       await page.click("#kick-yes");
       for (const client of [alice, second]) assert.deepEqual(await clients.end(client), { code: 4900, reason: "house closes" });

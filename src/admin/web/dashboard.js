@@ -213,7 +213,7 @@ function ranked(total, [recent, hour]) {
 function showHandshakes({ totals, windows }) {
   const of = (name) => ({ label: name, counts: [...windows.map((window) => window[name]), totals[name]] });
   const some = (row) => (row.counts[2] > 0 ? [row] : []);
-  const rows = [of("accepted"), ...ranked(totals.refused, windows.map((window) => window.refused)), ...some(of("dropped")), ...some({ ...of("unanswered"), label: "left unanswered" })];
+  const rows = [of("accepted"), ...ranked(totals.refused, windows.map((window) => window.refused)), ...some(of("dropped")), ...some({ ...of("unanswered"), label: "no readable request, or gone before an answer" })];
   keyed(byId("handshakes"), rows, ({ label }) => label, () => el("tr", {}, head(), ...numbers(3)), (row, { label, counts }) => {
     tellLabel(row.firstChild, label);
     counted(row, 1, counts);

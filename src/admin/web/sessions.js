@@ -36,6 +36,8 @@ class Sessions {
       event.preventDefault();
       this.#kick();
     });
+    // What was refused is no longer what stands there.
+    byId("kick-form").addEventListener("input", () => tell(byId("kick-problem"), ""));
     this.#head();
   }
 
