@@ -5,7 +5,7 @@
 //! addresses and endpoints, tasks, and how far the process is on its way down.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Instant;
 
 use jiff::Timestamp;
@@ -46,6 +46,8 @@ pub struct Process {
     pub(crate) handshakes: TaskTracker,
     /// Cancelled when there is no more time for orderly ends.
     pub(crate) abort: CancellationToken,
+    /// What is wrong with certificates whose files have changed: others are served meanwhile.
+    certificate_faults: Mutex<Vec<String>>,
     is_draining: AtomicBool,
     refuses_requests: AtomicBool,
     is_listening: AtomicBool,
@@ -66,10 +68,21 @@ impl Process {
             tasks: TaskTracker::new(),
             handshakes: TaskTracker::new(),
             abort: CancellationToken::new(),
+            certificate_faults: Mutex::default(),
             is_draining: AtomicBool::new(false),
             refuses_requests: AtomicBool::new(false),
             is_listening: AtomicBool::new(false),
         })
+    }
+
+    /// What was found wrong when certificates were last looked at.
+    pub(crate) fn certificate_faults(&self) -> Vec<String> {
+        self.certificate_faults.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// What is wrong with them now.
+    pub(crate) fn set_certificate_faults(&self, faults: Vec<String>) {
+        *self.certificate_faults.lock().unwrap_or_else(PoisonError::into_inner) = faults;
     }
 
     /// From now on not ready (the first step of a drain).

@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::admission::jwks::refresh::{self, Refreshes};
-use crate::config::{Change, Changes, Config, Problem};
+use crate::config::{Bind, Change, Changes, Config, Problem};
 use crate::gateway::Gateway;
 use crate::listener::Listener;
 use crate::listener::open::OpenListeners;
@@ -154,7 +154,7 @@ impl Reloader {
         let read = tokio::task::spawn_blocking(read).await;
         let loaded = read.unwrap_or_else(|error| Err(vec![whole_file(error.to_string())]))?;
         refresh::fetch_first(&loaded, before).await?;
-        let sockets = bind(&loaded, &mut self.held, |listener| !self.open.has(&listener.key))?;
+        let sockets = bind(&loaded, &mut self.held, &self.open)?;
         Ok(Ready { loaded, sockets })
     }
 
@@ -175,6 +175,7 @@ impl Reloader {
         self.current.replace(Arc::clone(&gateway));
         self.begin(sockets);
         self.told.clear();
+        gateway.process().set_certificate_faults(Vec::new());
         gateway.telemetry().config_unwise(&warnings);
         gateway.telemetry().config_reloaded(&changes);
     }
@@ -200,6 +201,8 @@ impl Reloader {
         if found.problems.is_empty() {
             self.told.clear();
         }
+        let faults = found.problems.iter().map(ToString::to_string).collect();
+        gateway.process().set_certificate_faults(faults);
         for problem in found.problems {
             if self.told.insert(problem.to_string()) {
                 gateway.telemetry().certificate_renewal_failed(&problem);
@@ -223,15 +226,15 @@ fn forget_drains(before: &Gateway, now: &Gateway) {
     }
 }
 
-/// Opens the sockets of those listeners that want one.
+/// Opens the sockets of those listeners that have none yet.
 pub(crate) fn bind(
     loaded: &Loaded,
     held: &mut Held,
-    wanted: impl Fn(&Listener) -> bool,
+    open: &OpenListeners,
 ) -> Result<Vec<Bound>, Vec<Problem>> {
     let (mut bound, mut problems) = (Vec::new(), Vec::new());
     for (index, listener) in loaded.listeners.iter().enumerate() {
-        if !wanted(listener) {
+        if open.has(&listener.key) {
             continue;
         }
         match held.sockets(listener) {
@@ -240,11 +243,23 @@ pub(crate) fn bind(
             }
             Err(error) => {
                 let path = format!("listener[{index}].bind");
-                problems.push(loaded.config.locations.problem(path, error.to_string()));
+                let message = format!("{error}{}", in_the_way(open, listener));
+                problems.push(loaded.config.locations.problem(path, message));
             }
         }
     }
     if problems.is_empty() { Ok(bound) } else { Err(problems) }
+}
+
+/// Two addresses of a listener that moves may not be had at once, and the new one is opened first.
+fn in_the_way(open: &OpenListeners, listener: &Listener) -> String {
+    let Bind::Address(address) = listener.config.bind else { return String::new() };
+    open.in_the_way_of(address).map_or_else(String::new, |own| {
+        format!(
+            "; the gateway itself listens on {own}, and closes that only once the new one is open: \
+             take that listener out in one reload and put this one in in the next, or restart"
+        )
+    })
 }
 
 /// What a look at the certificates has found.

@@ -13,6 +13,7 @@ use crate::admin::serve::AdminListener;
 use crate::config::{Config, Problem};
 use crate::drain;
 use crate::gateway::Gateway;
+use crate::listener::open::OpenListeners;
 use crate::load::load;
 use crate::process::{Current, Process};
 use crate::reload::{self, Bound, Reloader, Reloads};
@@ -58,7 +59,8 @@ impl Server {
         if !missing.is_empty() {
             return Err(StartError::Config(missing));
         }
-        let sockets = reload::bind(&loaded, &mut held, |_| true).map_err(StartError::Listen)?;
+        let sockets = reload::bind(&loaded, &mut held, &OpenListeners::default())
+            .map_err(StartError::Listen)?;
         let admin = match &loaded.config.admin {
             None => None,
             Some(admin) => Some(AdminListener::bind(admin, &mut held).await?),

@@ -47,6 +47,8 @@ struct EndpointDrain<'a> {
     endpoint: &'a str,
     draining: bool,
     sessions: usize,
+    /// Endpoints of the upstream that new sessions can go to.
+    left: usize,
 }
 
 fn shed(gateway: &Arc<Gateway>, call: &Call) -> Result<Response<Bytes>, Failure> {
@@ -74,9 +76,9 @@ fn fill(gateway: &Arc<Gateway>, call: &Call) -> Result<Response<Bytes>, Failure>
 }
 
 fn tell(upstream: &Upstream, endpoint: &Endpoint, sessions: usize) -> Response<Bytes> {
-    let draining = endpoint.state.is_draining();
+    let (draining, left) = (endpoint.state.is_draining(), upstream.open_endpoints());
     let (upstream, endpoint) = (&*upstream.name, &*endpoint.label);
-    json(StatusCode::OK, &EndpointDrain { upstream, endpoint, draining, sessions })
+    json(StatusCode::OK, &EndpointDrain { upstream, endpoint, draining, sessions, left })
 }
 
 /// The endpoint that the path names.
@@ -105,7 +107,7 @@ fn find<'a>(
 /// How long to take over it; `drain.window` unless said.
 fn window(gateway: &Gateway, call: &Call) -> Result<Duration, Failure> {
     let Some(text) = call.text("window") else { return Ok(gateway.config().drain.window) };
-    units::duration(text).map_err(|error| Failure::bad(format!("window {error}, not {text:?}")))
+    units::duration(text).map_err(|error| Failure::bad(format!("window is {text:?}: it {error}")))
 }
 
 /// A gateway that goes down closes all sessions anyway.

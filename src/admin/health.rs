@@ -34,6 +34,8 @@ struct Health<'a> {
     upstreams: Vec<UpstreamHealth<'a>>,
     verifiers: Vec<VerifierHealth<'a>>,
     certificates: Vec<CertificateHealth>,
+    /// Why files that have changed are not served.
+    certificate_faults: Vec<String>,
     config: ConfigHealth,
 }
 
@@ -111,6 +113,7 @@ fn show(gateway: &Arc<Gateway>, _: &Call) -> Result<Response<Bytes>, Failure> {
         upstreams: gateway.upstreams().iter().map(|u| UpstreamHealth::of(u, now)).collect(),
         verifiers: verifiers.iter().map(|it| VerifierHealth::of(it, now, at)).collect(),
         certificates: certificates(gateway, at),
+        certificate_faults: gateway.process().certificate_faults(),
         config: ConfigHealth {
             last_reload_successful,
             last_reload: rfc3339(from_unix(last_reload)),
@@ -149,6 +152,10 @@ impl Health<'_> {
             let verb = if certificate.days_left < 0 { "expired" } else { "expires" };
             reasons.push(format!("certificate {name} {verb} at {not_after}"));
         }
+        let fault = |it: &String| {
+            format!("a certificate cannot be renewed, the one before is served: {it}")
+        };
+        reasons.extend(self.certificate_faults.iter().map(fault));
         if !self.config.last_reload_successful {
             reasons
                 .push("the last reload failed, the configuration before it is in force".to_owned());
@@ -254,6 +261,7 @@ mod tests {
                 not_after: "T".to_owned(),
                 days_left: 7,
             }],
+            certificate_faults: Vec::new(),
             config: ConfigHealth { last_reload_successful: true, last_reload: String::new() },
         }
     }
@@ -268,8 +276,7 @@ mod tests {
 
     #[test]
     fn what_is_wrong_is_said_and_how_bad_it_is() {
-        type Change = fn(&mut Health<'_>);
-        let rows: [(Change, &[Unready], &str, &[&str]); 8] = [
+        let rows: [(Change, &[Unready], &str, &[&str]); 7] = [
             (
                 |it| it.verifiers[0].jwks = Some(unfetched()),
                 &[],
@@ -295,12 +302,6 @@ mod tests {
             ),
             (|it| it.verifiers[0].keys = 0, &[], "degraded", &["verifier users has no keys"]),
             (
-                |it| it.certificates[0].days_left = -1,
-                &[],
-                "degraded",
-                &["certificate a expired at T"],
-            ),
-            (
                 |it| it.config.last_reload_successful = false,
                 &[],
                 "degraded",
@@ -308,13 +309,30 @@ mod tests {
             ),
         ];
         for (change, unready, status, reasons) in rows {
-            let mut health = health();
-            change(&mut health);
-            health.judge(unready);
-            assert_eq!(
-                (health.status, health.reasons),
-                (status, reasons.iter().map(|r| (*r).to_owned()).collect())
-            );
+            assert_eq!(judged(change, unready), (status, reasons.join("; ")));
         }
+    }
+
+    #[test]
+    fn a_certificate_that_needs_somebody_degrades() {
+        for (change, reason) in [
+            ((|it| it.certificates[0].days_left = 6) as Change, "certificate a expires at T"),
+            (|it| it.certificates[0].days_left = -1, "certificate a expired at T"),
+            (
+                |it| it.certificate_faults.push("a.pem is gone".to_owned()),
+                "a certificate cannot be renewed, the one before is served: a.pem is gone",
+            ),
+        ] {
+            assert_eq!(judged(change, &[]), ("degraded", reason.to_owned()));
+        }
+    }
+
+    type Change = fn(&mut Health<'_>);
+
+    fn judged(change: Change, unready: &[Unready]) -> (&'static str, String) {
+        let mut health = health();
+        change(&mut health);
+        health.judge(unready);
+        (health.status, health.reasons.join("; "))
     }
 }

@@ -139,7 +139,9 @@ fn kick(gateway: &Arc<Gateway>, call: &Call) -> Result<Response<Bytes>, Failure>
         let has_ended = gateway.registry().get_closing(id).is_some()
             || gateway.telemetry().recent.get(id, Instant::now()).is_some();
         return Err(if has_ended {
-            Failure::missing("this session is over already; GET shows how it ended")
+            Failure::missing(
+                "this session is over already; GET of the same path, or `framegate sessions ID`, shows how it ended",
+            )
         } else {
             unknown()
         });

@@ -67,7 +67,13 @@ fn endpoint(answer: &Value) -> String {
         count => format!("{count} sessions"),
     };
     if answer["draining"] == true {
-        format!("{name} gets no new sessions; {on_it} on it to close\n")
+        let told = format!("{name} gets no new sessions; {on_it} on it to close\n");
+        // An older gateway does not say.
+        if answer["left"] == 0 {
+            told + "nobody else is left: new connections are refused until one is filled again (--undo) or healthy\n"
+        } else {
+            told
+        }
     } else {
         format!("{name} gets new sessions again; {on_it} on it\n")
     }
@@ -91,11 +97,12 @@ mod tests {
             let told = share(&json!({ "sessions": count, "window_s": 2.5 }));
             assert!(told.starts_with(expected), "{told}");
         }
-        let answer = |draining, sessions| json!({ "upstream": "chat", "endpoint": "http://a\u{1b}", "draining": draining, "sessions": sessions });
+        let answer = |draining, sessions| json!({ "upstream": "chat", "endpoint": "http://a\u{1b}", "draining": draining, "sessions": sessions, "left": sessions });
         assert_eq!(
             endpoint(&answer(true, 1)),
             "endpoint http://a\\u{1b} of upstream chat gets no new sessions; 1 session on it to close\n"
         );
+        assert!(endpoint(&answer(true, 0)).contains("\nnobody else is left: "));
         assert_eq!(
             endpoint(&answer(false, 0)),
             "endpoint http://a\\u{1b} of upstream chat gets new sessions again; 0 sessions on it\n"

@@ -1,5 +1,7 @@
 //! What is legal but probably not meant: shown by `framegate check`, never an error. Pure.
 
+use std::time::Duration;
+
 use super::locations::child;
 use super::{Config, Problem, Target, TokenSource};
 
@@ -13,6 +15,7 @@ pub(super) fn warnings(config: &Config) -> Vec<Problem> {
     verifiers(config, &mut warn);
     upstreams(config, &mut warn);
     routes(config, &mut warn);
+    times(config, &mut warn);
     warnings
 }
 
@@ -49,6 +52,15 @@ fn verifiers(config: &Config, warn: &mut impl FnMut(String, &str)) {
         let jwks = verifier.jwks.as_ref();
         if jwks.is_some_and(|jwks| jwks.ca.is_some() && !jwks.is_https()) {
             warn(format!("{path}.jwks.ca"), "has no effect: `url` is not https");
+        }
+        if jwks.is_some_and(|jwks| jwks.timeout > jwks.refresh) {
+            let message =
+                "is longer than `refresh`: while a fetch hangs, the next ones are not made";
+            warn(format!("{path}.jwks.timeout"), message);
+        }
+        if jwks.is_some_and(|jwks| jwks.refresh < OFTEN) {
+            let message = "is very short: the issuer is asked that often, and may refuse it";
+            warn(format!("{path}.jwks.refresh"), message);
         }
         if verifier.issuers.is_empty() {
             warn(child(&path, "issuers"), "empty: who issued a token is not checked");
@@ -87,6 +99,18 @@ fn upstreams(config: &Config, warn: &mut impl FnMut(String, &str)) {
         }
     }
 }
+
+fn times(config: &Config, warn: &mut impl FnMut(String, &str)) {
+    if config.drain.grace < config.timeouts.close {
+        warn(
+            "drain.grace".to_owned(),
+            "is shorter than `timeouts.close`: the last sessions of a drain are cut before their close handshake is due",
+        );
+    }
+}
+
+/// Keys rotate in days.
+const OFTEN: Duration = Duration::from_secs(10);
 
 fn routes(config: &Config, warn: &mut impl FnMut(String, &str)) {
     let message = "a client may send as fast as it can: messages are not limited";

@@ -29,7 +29,8 @@ use super::diagnosis::tls::{self, CertificateFault, TlsFault};
 use super::net;
 use super::plan::Plan;
 use super::report::{Failure, Finding, Passed, StepName};
-use crate::listener::tls::{provider, read_certificates};
+use crate::listener::pem::read_certificates;
+use crate::listener::tls::provider;
 use crate::stream::{CountedTcp, Stream};
 
 /// The authorities to verify with: those of `--ca`, else the system's.

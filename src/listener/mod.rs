@@ -24,6 +24,7 @@ pub mod connection;
 mod establish;
 mod http;
 pub(crate) mod open;
+pub(crate) mod pem;
 pub mod proxy_protocol;
 pub mod tls;
 

@@ -1,6 +1,7 @@
 //! The sockets that are open, each with the loop that accepts on it. I/O.
 
 use std::io;
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::net::TcpListener;
@@ -18,6 +19,7 @@ pub(crate) struct OpenListeners(Mutex<Vec<Open>>);
 #[derive(Debug, Clone)]
 struct Open {
     key: ListenerKey,
+    address: Option<SocketAddr>,
     stop: CancellationToken,
     pulse: mpsc::Sender<oneshot::Sender<()>>,
 }
@@ -32,11 +34,12 @@ impl OpenListeners {
         stop: CancellationToken,
     ) {
         let gateway = current.gateway();
-        if let Ok(address) = socket.local_addr() {
-            gateway.telemetry().listener_opened(&listener.label, &address);
+        let address = socket.local_addr().ok();
+        if let Some(address) = &address {
+            gateway.telemetry().listener_opened(&listener.label, address);
         }
         let (pulse, asked) = mpsc::channel(1);
-        self.all().push(Open { key: listener.key.clone(), stop: stop.clone(), pulse });
+        self.all().push(Open { key: listener.key.clone(), address, stop: stop.clone(), pulse });
         let process = gateway.process();
         let under_way = process.handshakes.token();
         let key = listener.key.clone();
@@ -46,6 +49,13 @@ impl OpenListeners {
     /// Whether a listener has a socket.
     pub(crate) fn has(&self, key: &ListenerKey) -> bool {
         self.all().iter().any(|open| open.key == *key)
+    }
+
+    /// The address of one that may be why `address` cannot be had: it has the same port.
+    pub(crate) fn in_the_way_of(&self, address: SocketAddr) -> Option<SocketAddr> {
+        let all = self.all();
+        let mut open = all.iter().filter_map(|open| open.address);
+        open.find(|open| open.port() == address.port())
     }
 
     /// Closes the sockets of all listeners but those that stay.
@@ -132,7 +142,7 @@ pub(crate) mod tests {
     pub(crate) fn one(stop: CancellationToken) -> (Arc<OpenListeners>, Asked) {
         let (pulse, asked) = mpsc::channel(1);
         let key = ListenerKey { bind: Bind::Systemd("public".to_owned()), nth: 0 };
-        (Arc::new(OpenListeners(Mutex::new(vec![Open { key, stop, pulse }]))), asked)
+        (Arc::new(OpenListeners(Mutex::new(vec![Open { key, address: None, stop, pulse }]))), asked)
     }
 
     #[tokio::test]

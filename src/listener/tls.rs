@@ -10,14 +10,13 @@ use std::path::Path;
 use std::sync::Arc;
 
 use tokio_rustls::rustls::crypto::{CryptoProvider, aws_lc_rs};
-use tokio_rustls::rustls::pki_types::pem::PemObject;
-use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio_rustls::rustls::server::{ClientHello, ResolvesServerCert, WebPkiClientVerifier};
 use tokio_rustls::rustls::sign::CertifiedKey;
 use tokio_rustls::rustls::{RootCertStore, ServerConfig, version};
 use x509_parser::extensions::GeneralName;
-use x509_parser::prelude::{FromDer, X509Certificate};
+use x509_parser::prelude::{FromDer, X509Certificate, X509Version};
 
+use super::pem::{read_certificates, read_key};
 use crate::config::{Certificate, ListenerTls, Locations, Problem, TlsVersion};
 
 /// TLS that is ready to accept.
@@ -135,17 +134,6 @@ pub(crate) fn provider() -> Arc<CryptoProvider> {
     Arc::new(aws_lc_rs::default_provider())
 }
 
-/// All certificates of a PEM file; the error says what is wrong with it.
-pub(crate) fn read_certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
-    let certificates = CertificateDer::pem_file_iter(file)
-        .and_then(Iterator::collect::<Result<Vec<_>, _>>)
-        .map_err(|error| format!("cannot read certificates from {}: {error}", file.display()))?;
-    if certificates.is_empty() {
-        return Err(format!("{} contains no PEM certificate", file.display()));
-    }
-    Ok(certificates)
-}
-
 /// What tells a file from the one that was there before, symbolic links followed; `None`: it is gone.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Stamp(Option<[i128; 5]>);
@@ -200,20 +188,17 @@ impl Pair {
         let stamps = Self::stamps(files);
         let fault = |field, message| PairFault { field, message };
         let chain = read_certificates(&files.chain).map_err(|message| fault("chain", message))?;
-        let key = PrivateKeyDer::from_pem_file(&files.key).map_err(|error| {
-            let file = files.key.display();
-            fault("key", format!("cannot read a PEM private key from {file}: {error}"))
-        })?;
+        let key = read_key(&files.key).map_err(|message| fault("key", message))?;
+        let (names, not_after) = chain
+            .first()
+            .ok_or(NOT_X509)
+            .and_then(|leaf| describe(leaf))
+            .map_err(|what| fault("chain", format!("{} {what}", files.chain.display())))?;
         let key = CertifiedKey::from_der(chain, key, &provider()).map_err(|error| {
             let (file, chain) = (files.key.display(), files.chain.display());
             let message = "is not a usable key for the certificate in";
             fault("key", format!("{file} {message} {chain}: {error}"))
         })?;
-        let (names, not_after) =
-            key.end_entity_cert().ok().and_then(|leaf| describe(leaf)).ok_or_else(|| {
-                let file = files.chain.display();
-                fault("chain", format!("{file} is not an X.509 certificate"))
-            })?;
         // One for an address alone is known by its file.
         let name = names.first().cloned().unwrap_or_else(|| files.chain.display().to_string());
         Ok(Self { key: Arc::new(key), name, names, not_after, stamps })
@@ -241,9 +226,12 @@ impl Authorities {
     }
 }
 
-/// DNS names and end of a certificate.
-fn describe(leaf: &[u8]) -> Option<(Vec<String>, i64)> {
-    let (_, certificate) = X509Certificate::from_der(leaf).ok()?;
+/// DNS names and end of a certificate, or what is wrong with it.
+fn describe(leaf: &[u8]) -> Result<(Vec<String>, i64), &'static str> {
+    let (_, certificate) = X509Certificate::from_der(leaf).map_err(|_| NOT_X509)?;
+    if certificate.version() != X509Version::V3 {
+        return Err(OLD_X509);
+    }
     let mut names: Vec<String> = Vec::new();
     if let Ok(Some(alternatives)) = certificate.subject_alternative_name() {
         names.extend(alternatives.value.general_names.iter().filter_map(|name| match name {
@@ -255,8 +243,13 @@ fn describe(leaf: &[u8]) -> Option<(Vec<String>, i64)> {
         let subject = certificate.subject().iter_common_name().next();
         names.extend(subject.and_then(|name| name.as_str().ok()).map(str::to_ascii_lowercase));
     }
-    Some((names, certificate.validity().not_after.timestamp()))
+    Ok((names, certificate.validity().not_after.timestamp()))
 }
+
+const NOT_X509: &str = "holds no X.509 certificate that can be read";
+/// `openssl x509 -req` makes one where it is told of no extensions.
+const OLD_X509: &str = "holds a certificate of an old version of X.509, which cannot name the hosts it is for and which \
+     clients refuse: issue it anew as version 3, with subjectAltName";
 
 fn build(
     tls: &ListenerTls,

@@ -85,7 +85,7 @@ pub async fn connect(
 pub(crate) fn tls_connector(ca: Option<&Path>) -> Result<TlsConnector, String> {
     let mut roots = RootCertStore::empty();
     let authorities = match ca {
-        Some(file) => crate::listener::tls::read_certificates(file)?,
+        Some(file) => crate::listener::pem::read_certificates(file)?,
         None => rustls_native_certs::load_native_certs().certs,
     };
     for authority in authorities {

@@ -118,8 +118,13 @@ impl Upstream {
 
     /// Whether any endpoint that takes new sessions may be up.
     pub fn has_healthy_endpoint(&self) -> bool {
-        let mut states = self.endpoints.iter().map(|endpoint| &endpoint.state);
-        states.any(|state| state.is_healthy() && !state.is_draining())
+        self.open_endpoints() > 0
+    }
+
+    /// Endpoints that take new sessions and may be up.
+    pub fn open_endpoints(&self) -> usize {
+        let states = self.endpoints.iter().map(|endpoint| &endpoint.state);
+        states.filter(|state| state.is_healthy() && !state.is_draining()).count()
     }
 
     /// The same, if no endpoint were being emptied.

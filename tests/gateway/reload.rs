@@ -312,6 +312,28 @@ async fn admin_and_log_settings_change_but_for_the_admin_address() {
 }
 
 #[tokio::test]
+async fn a_listener_that_moves_to_all_addresses_of_its_port_is_told_how() {
+    let backend = Backend::start().await;
+    let setup = Setup::open(&backend.url());
+    let mut gateway = Gateway::start(&setup).await;
+    let own = gateway.addresses[0];
+    let everywhere = format!("bind = \"0.0.0.0:{}\"", own.port());
+    let moved = setup.text().replacen("bind = \"127.0.0.1:0\"", &everywhere, 1);
+    gateway.write(&moved);
+    let problems = gateway.refuse_reload().await;
+    assert_eq!(problems[0]["path"], "listener[0].bind", "{problems:#?}");
+    let said = problems[0]["error"].as_str().unwrap();
+    assert!(said.contains(&format!("the gateway itself listens on {own}")), "{said}");
+}
+
+/// `status` and `certificate_faults` of /health/ws.
+async fn certificate_health(gateway: &Gateway) -> (String, Vec<String>) {
+    let (_, health) = gateway.admin("GET /health/ws").await;
+    let faults = serde_json::from_value(health["certificate_faults"].clone()).unwrap();
+    (health["status"].as_str().unwrap().to_owned(), faults)
+}
+
+#[tokio::test]
 async fn certificates_renewed_in_place_are_served_without_a_signal() {
     let backend = Backend::start().await;
     let authority = Authority::new();
@@ -343,6 +365,9 @@ async fn certificates_renewed_in_place_are_served_without_a_signal() {
         |line: &Value| line["message"] == "a changed certificate cannot be used, the old one stays";
     gateway.wait_for_log("a warning", |lines| lines.iter().any(is_warning)).await;
     assert_eq!(serial("placed.example.com").await, old);
+    let (status, faults) = certificate_health(&gateway).await;
+    assert_eq!(status, "degraded");
+    assert!(faults[0].contains("listener[0].tls.certificates[0].key"), "{faults:?}");
 
     // Another one is renewed meanwhile: the next look finds both.
     let before = serial("linked.example.com").await;
@@ -362,6 +387,7 @@ async fn certificates_renewed_in_place_are_served_without_a_signal() {
     assert_ne!(serial("more.example.com").await, old);
     let warnings: Vec<_> = gateway.log().into_iter().filter(is_warning).collect();
     assert_eq!(warnings.len(), 1, "said once: {warnings:#?}");
+    assert_eq!(certificate_health(&gateway).await, ("ok".to_owned(), Vec::new()));
     assert_eq!(warnings[0]["path"], "listener[0].tls.certificates[0].key");
 }
 

@@ -204,6 +204,11 @@ impl Two {
             (&answer["upstream"], &answer["endpoint"]),
             (&json!("chat"), &json!(self.endpoints[n]))
         );
+        let mut draining = 0;
+        for endpoint in 0..self.endpoints.len() {
+            draining += usize::from(self.gauge(endpoint).await > 0.0);
+        }
+        assert_eq!(answer["left"], self.endpoints.len() - draining);
         answer
     }
 

@@ -87,6 +87,11 @@ fn a_key_set_may_be_a_file_and_stand_in_for_keys() {
     let without_effect =
         good(&GOOD.replacen("keys", "jwks = { url = 'x', ca = 'ca.pem' }\nkeys", 1));
     assert!(listed(&without_effect.warnings()).contains("jwks.ca: has no effect"));
+    let odd = "jwks = { url = 'x', refresh = '9s', timeout = '10s' }\nkeys";
+    let odd = listed(&good(&GOOD.replacen("keys", odd, 1)).warnings());
+    for said in ["jwks.timeout: is longer than `refresh`", "jwks.refresh: is very short"] {
+        assert!(odd.contains(said), "{odd}");
+    }
 }
 
 /// Every setting with another value than its default: a key read into the wrong field shows here.
@@ -403,6 +408,8 @@ upstream = "plain"
 verifier = "none"
 [limits]
 messages = { rate = "0/s" }
+[drain]
+grace = "4s"
 "#;
     let warnings = good(text).warnings();
     let found: Vec<_> =
@@ -422,6 +429,7 @@ messages = { rate = "0/s" }
             ("upstreams.unused", 19),
             ("route[0].limits.messages", 25),
             ("limits.messages", 35),
+            ("drain.grace", 37),
         ]
     );
 }
