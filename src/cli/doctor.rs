@@ -1,6 +1,7 @@
 //! `framegate doctor`: arguments, output, exit codes. What it does is in [`crate::doctor`].
 
 use std::io::{IsTerminal as _, Write as _};
+use std::net::Ipv6Addr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -245,8 +246,35 @@ fn token(text: &str) -> Result<Token, String> {
 }
 
 fn origin(text: &str) -> Result<String, String> {
-    let legal = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic());
-    legal.then(|| text.to_owned()).ok_or_else(|| "write https://chat.example.com".to_owned())
+    let is_legal = text == "null" || text.split_once("://").is_some_and(is_origin);
+    is_legal.then(|| text.to_owned()).ok_or_else(|| {
+        "must be scheme://host or scheme://host:port without a path, as a browser sends it, such as \
+         https://chat.example.com, or null"
+            .to_owned()
+    })
+}
+
+/// RFC 6454 section 6.2. An extension's has its id for a host.
+fn is_origin((scheme, authority): (&str, &str)) -> bool {
+    let is_scheme = scheme.starts_with(|c: char| c.is_ascii_alphabetic())
+        && scheme.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte));
+    let (host, port) = match authority.rsplit_once(':') {
+        Some((host, port)) if !port.contains(']') => (host, Some(port)),
+        _ => (authority, None),
+    };
+    let is_port = port.is_none_or(|port| {
+        port.bytes().all(|byte| byte.is_ascii_digit())
+            && port.parse().is_ok_and(|port: u16| port > 0)
+    });
+    let address = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
+    let is_host = match address {
+        Some(address) => address.parse::<Ipv6Addr>().is_ok(),
+        None => {
+            !host.is_empty()
+                && host.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte))
+        }
+    };
+    is_scheme && is_host && is_port
 }
 
 fn header(text: &str) -> Result<(HeaderName, HeaderValue), String> {
@@ -266,3 +294,44 @@ fn limit(text: &str) -> Result<Duration, String> {
 }
 
 const TERMINAL_WIDTH: usize = 100;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn origins_are_taken_only_as_browsers_send_them() {
+        for text in [
+            "https://chat.example.com",
+            "http://localhost:3000",
+            "https://[::1]:8443",
+            "https://[::1]",
+            "chrome-extension://abcdefghijklmnop",
+            "null",
+        ] {
+            assert_eq!(origin(text), Ok(text.to_owned()));
+        }
+        for text in [
+            "",
+            "chat.example.com",
+            "https://a.b/",
+            "https://a.b/x",
+            "https://a.b?x",
+            "https://a.b#x",
+            "https://u@a.b",
+            "https://",
+            "https://:443",
+            "https://a.b:",
+            "https://a.b:0",
+            "https://a.b:+1",
+            "https://a.b:70000",
+            "https://[::1",
+            "https://[x]",
+            "://a.b",
+            "https://a b",
+            "Null",
+        ] {
+            assert!(origin(text).is_err(), "{text}");
+        }
+    }
+}

@@ -149,9 +149,9 @@ const NAME: usize = 12;
 mod tests {
     use std::time::Duration;
 
-    use super::super::plan::Secrets;
     use super::super::render::tests::failed;
     use super::super::report::Passed;
+    use super::super::secrets::Secrets;
     use super::*;
 
     fn at(url: &str, step: Option<StepName>) -> Report {

@@ -16,7 +16,19 @@ pub fn lines(session: &Value) -> Vec<String> {
     };
     lines.push(format!("{state}{end}"));
     lines.extend(text("detail").map(|detail| format!("detail: {detail}")));
-    let who = ["user", "route", "upstream", "endpoint", "subprotocol", "client", "via", "origin"];
+    let who = [
+        "user",
+        "host",
+        "path",
+        "route",
+        "upstream",
+        "endpoint",
+        "subprotocol",
+        "listener",
+        "client",
+        "via",
+        "origin",
+    ];
     let known: Vec<_> =
         who.iter().filter_map(|name| Some(format!("{name} {}", text(name)?))).collect();
     lines.extend((!known.is_empty()).then(|| known.join(", ")));
@@ -71,7 +83,7 @@ mod tests {
     fn a_refused_handshake_reads_like_this() {
         let session = json!({
             "id": "00112233aabbccdd", "state": "refused", "user": null, "route": "/ws",
-            "client": "127.0.0.1:5", "origin": null, "label": "token_expired", "by": "gateway",
+            "host": "chat.example", "path": "/ws", "listener": "public", "client": "127.0.0.1:5", "origin": null, "label": "token_expired", "by": "gateway",
             "phase": "admission", "detail": "the token has expired", "client_close": null,
             "upstream_close": null, "sentence": "The gateway refused it: the token has expired.",
             "steps": [{"name": "accept", "ms": 0.04}, {"name": "admission", "ms": 0.2}],
@@ -81,7 +93,7 @@ mod tests {
             "The gateway refused it: the token has expired.",
             "refused: token_expired, by the gateway, in phase admission",
             "detail: the token has expired",
-            "route /ws, client 127.0.0.1:5",
+            "host chat.example, path /ws, route /ws, listener public, client 127.0.0.1:5",
             "its steps: accept 0.0 ms, admission 0.2 ms",
             "Close with the client: none, with the upstream: none",
             "messages from the client: 0, from the upstream: 0",

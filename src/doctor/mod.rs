@@ -18,6 +18,7 @@ pub mod plan;
 pub mod render;
 pub mod report;
 pub mod request;
+pub mod secrets;
 pub mod tls;
 pub mod token;
 pub mod upgrade;

@@ -166,8 +166,8 @@ const INDENT: &str = "                              ";
 pub(super) mod tests {
     use std::time::Duration;
 
-    use super::super::plan::Secrets;
     use super::super::report::{Failure, Passed};
+    use super::super::secrets::Secrets;
     use super::*;
 
     const PLAIN: Style = Style { color: false, width: Some(100) };

@@ -9,7 +9,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::gateway_view;
-use super::plan::Secrets;
+use super::secrets::Secrets;
 use crate::telemetry::escape::printable;
 
 /// The steps, in order. Their names and exit codes are promised to scripts.

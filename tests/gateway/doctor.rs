@@ -272,6 +272,8 @@ async fn what_cannot_be_asked_for_is_said_before_anything_is_done() {
             &["ws://a/", "--token", "x", "--header", "Authorization: y"],
             "--token writes that header",
         ),
+        (&["ws://a/", "--origin", "chat.example.com"], "without a path"),
+        (&["ws://a/", "--origin", "https://a.b/"], "without a path"),
         (&["ws://a/", "--subprotocol", "a,b"], "no name of a subprotocol"),
     ];
     for (arguments, message) in rows {

@@ -205,6 +205,21 @@ async fn whatever_a_server_repeats_of_the_token_is_hidden() {
 }
 
 #[tokio::test]
+async fn whatever_a_server_repeats_of_query_credentials_and_cookies_is_hidden() {
+    let echoing = serving(async |asked| {
+        let (who, cookie) = (asked.header("authorization"), asked.header("cookie"));
+        let body = format!("no: QUERYSECRET77 {} {}", who.unwrap(), cookie.unwrap());
+        let head = format!("HTTP/1.1 400 Bad\r\nContent-Length: {}\r\n\r\n", body.len());
+        asked.answer(&format!("{head}{body}")).await;
+    });
+    let url = format!("ws://{}/ws?key=QUERYSECRET77", echoing.await);
+    let sent = ["Authorization: Basic dTpwYXNzd29yZA==", "Cookie: sid=s3cr3tsid"];
+    let (code, stdout, _) = doctor(&[&url, "--header", sent[0], "--header", sent[1]]).await;
+    assert_eq!(code, 13, "{stdout}");
+    assert!(stdout.contains("no: [token] Basic [token] sid=[token]"), "{stdout}");
+}
+
+#[tokio::test]
 async fn the_gateways_view_stands_beside_ones_own() {
     let (gateway, url) = gateway("").await;
     let admin = format!("http://{}", gateway.admin);
@@ -225,7 +240,9 @@ async fn the_gateways_view_stands_beside_ones_own() {
     assert_eq!((&view["state"], &view["user"]), (&"ended".into(), &"alice".into()), "{view:#}");
     let (_, stdout, _) = doctor(&[&[url.as_str()][..], &options].concat()).await;
     let (_, shown) = stdout.split_once("The gateway's own view:\n").expect(&stdout);
-    assert!(shown.contains("user alice, route /ws, upstream chat"), "{shown}");
+    let host = url.split('/').nth(2).unwrap();
+    let who = format!("user alice, host {host}, path /ws, route /ws, upstream chat, endpoint ");
+    assert!(shown.contains(&who) && shown.contains(", listener 127.0.0.1:0, "), "{shown}");
     assert!(shown.contains("its steps: accept "), "{shown}");
     hides(&stdout, Some(&good));
 
