@@ -76,6 +76,11 @@ impl Conversation {
         self.inspector.is_within_frame() || !self.buffer.is_empty()
     }
 
+    /// Whether a message has begun and not ended.
+    pub fn is_within_message(&self) -> bool {
+        self.inspector.is_within_message()
+    }
+
     /// Sends a text message.
     pub async fn send(&mut self, text: &str) -> io::Result<()> {
         self.write(&message::text(text, masking())).await

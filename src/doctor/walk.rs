@@ -233,7 +233,8 @@ impl Walk<'_> {
             return Err(self.ended(end, StepName::Messages, seen));
         }
         let Some(text) = &self.plan.send else {
-            return Ok(Passed::new((), seen));
+            let unfinished = conversation.is_within_message().then(frames::unfinished_message);
+            return Ok(Passed::new((), seen).warn(unfinished));
         };
         if let Err(error) = conversation.send(text).await {
             seen.push(format!("sending failed: {error}"));
@@ -245,14 +246,15 @@ impl Walk<'_> {
         if let Some(end) = end {
             return Err(self.ended(end, StepName::Messages, seen));
         }
-        let warning = (live.count == 0).then(|| {
+        let unfinished = conversation.is_within_message().then(frames::unfinished_message);
+        let nothing = (live.count == 0).then(|| {
             Finding::new(
                 format!("nothing came back within {limit:?}: the server does not answer what was sent, or not \
                          to the one who sent it"),
                 "see whether it is the text this server expects; with two clients, whether the other one gets it",
             )
         });
-        Ok(Passed::new((), seen).warn(warning))
+        Ok(Passed::new((), seen).warn(unfinished.or(nothing)))
     }
 
     async fn ping(&self, conversation: &mut Conversation) -> Result<Passed<()>, Failure> {

@@ -236,6 +236,22 @@ async fn nothing_in_answer_to_a_message_is_a_warning() {
 }
 
 #[tokio::test]
+async fn a_message_that_is_never_finished_is_a_warning() {
+    let address = serving(async |asked| {
+        let mut wire = asked.accept("").await;
+        wire.send_raw(&encode(0x01, b"begun", None)).await;
+        polite(wire).await;
+    });
+    let url = ws(address.await);
+    let warned = "a fragmented message began and was not finished";
+    for options in [&["--timeout", "2s"][..], &["--timeout", "2s", "--send", "hello"]] {
+        let walked = examine(&url, options).await;
+        walked.expect_ok("a message without an end");
+        assert!(walked.warning("messages").contains(warned), "{}", walked.json);
+    }
+}
+
+#[tokio::test]
 async fn what_is_printed_can_be_read_without_colours_when_piped() {
     let url = ws(Backend::start().await.echo());
     let (code, stdout, stderr) = doctor(&[&url, "--send", "hello"]).await;

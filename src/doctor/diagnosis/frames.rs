@@ -91,6 +91,14 @@ pub fn unfinished() -> Finding {
     )
 }
 
+/// A message that began and does not end, while the connection goes on.
+pub fn unfinished_message() -> Finding {
+    Finding::new(
+        "a fragmented message began and was not finished; pages wait for it",
+        "make the server send its last frame (FIN set); if messages are long, look again with a longer --timeout",
+    )
+}
+
 /// No Close in answer to ours.
 pub fn no_close() -> Finding {
     Finding::new(

@@ -34,9 +34,13 @@ pub fn finding(label: Label, case: Case<'_>) -> Finding {
     let (cause, cure) = match label {
         Label::NoRoute => {
             let cause = format!(
-                "framegate knows no route for {path}: host or path are not in its configuration"
+                "framegate knows no route for {path}: host or path are not in its configuration, \
+                 or a path parameter has another form than `parameters` asks"
             );
-            return Finding::new(cause, "correct the path in the URL, or add a [[route]] for it");
+            return Finding::new(
+                cause,
+                "correct the path in the URL, add a [[route]] for it, or widen its `parameters`",
+            );
         }
         Label::UpstreamRefused => (
             "framegate let the connection in, but the backend behind it refused the handshake with a status of its own",
@@ -103,6 +107,12 @@ fn refusal(label: Label) -> Option<(&'static str, &'static str)> {
 
 fn ending(label: Label) -> (&'static str, &'static str) {
     match label {
+        // An ordinary Close of the backend is passed on as it is, and without this word.
+        Label::UpstreamClosed => (
+            "the backend behind framegate closed with a code that must never be sent (such as 1005 or 1006), so \
+             framegate told 1011 instead",
+            "make the backend close with 1000 to 1003, 1007 to 1014 or 3000 to 4999; the gateway's log names the code",
+        ),
         Label::UpstreamViolation => (
             "the backend behind framegate sent frames that break RFC 6455, so framegate ended the session",
             "the gateway's log names the rule; compressed frames (RSV1) that nobody agreed on are the usual one",
@@ -173,6 +183,16 @@ mod tests {
             assert!(cause.len() > 10 && cure.len() > 10, "{label}");
             assert!(!cause.ends_with('.') && !cause.contains(". "), "one sentence: {cause}");
         }
+    }
+
+    #[test]
+    fn what_framegate_says_of_routes_and_of_the_backends_close() {
+        let plan = plan("ws://a/rooms/x?k=secret");
+        let case = Case { plan: &plan, token: None, now: 0, ahead: None, framegate: true };
+        let of = |label| finding(label, case).cause;
+        let route = of(Label::NoRoute);
+        assert!(route.contains("ws://a/rooms/x?k=…") && route.contains("`parameters`"), "{route}");
+        assert!(of(Label::UpstreamClosed).contains("a code that must never be sent"));
     }
 
     #[test]

@@ -8,6 +8,7 @@ pub mod closing;
 pub mod frames;
 pub mod labels;
 pub mod network;
+pub mod redirect;
 pub mod status;
 pub mod switching;
 pub mod tls;

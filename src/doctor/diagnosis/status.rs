@@ -2,7 +2,7 @@
 
 use super::super::head::Head;
 use super::super::report::{Finding, StepName};
-use super::{Case, auth, labels};
+use super::{Case, auth, labels, redirect};
 
 /// The step such an answer belongs to, cause and cure. `body` is the begin of what came with it.
 pub fn refused(head: &Head, body: &str, case: Case<'_>) -> (StepName, Finding) {
@@ -22,7 +22,7 @@ pub fn refused(head: &Head, body: &str, case: Case<'_>) -> (StepName, Finding) {
     match head.status {
         401 => (StepName::Auth, auth::refused(case, None)),
         403 => (StepName::Auth, forbidden(case)),
-        300..=399 => (StepName::Upgrade, redirect(head, case)),
+        300..=303 | 305..=399 => (StepName::Upgrade, redirect::finding(head, case)),
         400 | 426 => (StepName::Upgrade, bad(head, body)),
         _ => (StepName::Upgrade, other(head, case)),
     }
@@ -66,53 +66,6 @@ fn forbidden(case: Case<'_>) -> Finding {
             "try with --origin https://THE-PAGE and with a token of a user who may",
         ),
     }
-}
-
-fn redirect(head: &Head, case: Case<'_>) -> Finding {
-    let location = head.get("location").unwrap_or_default();
-    let place = location.split(['?', '#']).next().unwrap_or_default();
-    let target = &case.plan.target;
-    let lower = place.to_ascii_lowercase();
-    let is_login = ["login", "signin", "sign-in", "sign_in", "auth", "oauth", "sso", "session"]
-        .iter()
-        .any(|w| lower.contains(w));
-    if is_login {
-        return Finding::new(
-            format!(
-                "the server sends whoever is not signed in to a login page ({place}); a WebSocket client \
-                     cannot follow that"
-            ),
-            "sign in first and send what proves it (--header 'Cookie: …' or --token-file), and let the server \
-             answer 401 here instead",
-        );
-    }
-    let host = target.authority();
-    if !target.secure && lower.starts_with(&format!("https://{}", target.host.to_ascii_lowercase()))
-    {
-        return Finding::new(
-            "the server sends everybody to https, and WebSocket clients do not follow redirects",
-            format!("connect to wss://{host} with the same path"),
-        );
-    }
-    let path = target.path_and_query.split('?').next().unwrap_or_default();
-    let moved = place
-        .split_once("://")
-        .map_or(place, |(_, rest)| rest.find('/').map_or("/", |at| rest.get(at..).unwrap_or("/")));
-    if moved.trim_end_matches('/') == path.trim_end_matches('/') && moved != path {
-        return Finding::new(
-            format!(
-                "only a slash at the end is wrong: the server wants {moved}, and WebSocket clients do not follow redirects"
-            ),
-            format!("use the path {moved}"),
-        );
-    }
-    let place = if place.is_empty() { "another place" } else { place };
-    Finding::new(
-        format!(
-            "the server sends everybody on to {place}, and WebSocket clients do not follow redirects"
-        ),
-        "connect to that place at once, with ws for http and wss for https",
-    )
 }
 
 /// We sent Upgrade, Connection, version and key; who misses one of them did not get what we sent.
@@ -197,6 +150,10 @@ fn other(head: &Head, case: Case<'_>) -> Finding {
         404 | 410 => (
             format!("{author} has nothing at {path}: the path is wrong, or a proxy that removes Upgrade makes it look so"),
             "correct the path in the URL; ask the backend directly with --compare to see whether it knows it".to_owned(),
+        ),
+        304 => (
+            format!("{author} says that a copy kept here is still good, though none was asked about: a cache answers at {path}"),
+            "let nothing cache this path".to_owned(),
         ),
         405 => (
             format!("{path} exists, but not for a GET with Upgrade: it is an ordinary HTTP endpoint"),
@@ -297,6 +254,7 @@ mod tests {
             (307, "Location: http://chat.example/ws/\r\n", "", Upgrade, "only a slash"),
             (308, "Location: http://new.example/x\r\n", "", Upgrade, "on to http://new.example/x"),
             (302, "", "", Upgrade, "on to another place"),
+            (304, "", "", Upgrade, "a cache answers at /ws"),
             (400, "", "Upgrade header missing", Upgrade, "a proxy on the way removed them"),
             (400, "", "nonsense", Upgrade, "calls the handshake a bad request"),
             (400, "", "The plain HTTP request was sent to HTTPS port", Upgrade, "wss:// is needed"),

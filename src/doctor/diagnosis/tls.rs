@@ -118,13 +118,7 @@ fn certificate(fault: &CertificateFault, chain: &[Shown], plan: &Plan, now: i64)
     let host = &plan.target.host;
     let leaf = chain.first();
     match fault {
-        CertificateFault::Expired => Finding::new(
-            match chain.iter().find(|one| one.not_after < now) {
-                Some(one) => format!("the certificate expired {} ago", span(now - one.not_after)),
-                None => "the certificate expired".to_owned(),
-            },
-            "renew it, and make the server load the new one; if it was renewed, something in front still has the old one",
-        ),
+        CertificateFault::Expired => expired(chain, now),
         CertificateFault::NotYetValid => Finding::new(
             "the certificate is not valid yet, or this machine's clock is slow",
             "compare `date -u` here with the time; else wait, or have it issued with an earlier begin",
@@ -164,6 +158,29 @@ fn certificate(fault: &CertificateFault, chain: &[Shown], plan: &Plan, now: i64)
     }
 }
 
+fn expired(chain: &[Shown], now: i64) -> Finding {
+    let found = chain.iter().enumerate().find(|(_, one)| one.not_after < now);
+    if let Some((1.., one)) = found {
+        let ago = span(now.saturating_sub(one.not_after));
+        return Finding::new(
+            format!(
+                "not the server's own certificate expired, but one of an authority that it sends along: {}, {ago} ago",
+                one.subject
+            ),
+            "send the issuer's present one (fullchain.pem)",
+        );
+    }
+    Finding::new(
+        match found {
+            Some((_, leaf)) => {
+                format!("the certificate expired {} ago", span(now.saturating_sub(leaf.not_after)))
+            }
+            None => "the certificate expired".to_owned(),
+        },
+        "renew it, and make the server load the new one; if it was renewed, something in front still has the old one",
+    )
+}
+
 fn unknown_issuer(chain: &[Shown], plan: &Plan) -> Finding {
     let own = if plan.ca.is_some() {
         "the authority of --ca"
@@ -196,13 +213,28 @@ fn names(leaf: Option<&Shown>) -> String {
     }
 }
 
-/// What is wrong soon.
+/// What is wrong soon, or is sent along for nothing.
 pub fn warning(chain: &[Shown], now: i64) -> Option<Finding> {
-    let soonest = chain.iter().map(|one| one.not_after).min()?;
-    let days = (soonest - now) / 86_400;
+    // It was verified, so nobody needs those.
+    if let Some(one) = chain.iter().find(|one| one.not_after < now) {
+        return Some(Finding::new(
+            format!(
+                "the chain carries an expired certificate ({}, {} ago) that is not needed: older clients may fail by it",
+                one.subject,
+                span(now.saturating_sub(one.not_after))
+            ),
+            "take it out of the file that the server sends (fullchain.pem), or put the issuer's present one there",
+        ));
+    }
+    let (at, soonest) = chain.iter().enumerate().min_by_key(|(_, one)| one.not_after)?;
+    let days = (soonest.not_after - now) / 86_400;
     (days < 14).then(|| {
+        let whose = match at {
+            0 => "the certificate".to_owned(),
+            _ => format!("the certificate of an authority sent along ({})", soonest.subject),
+        };
         Finding::new(
-            format!("the certificate has {days} days left: its renewal seems to be late"),
+            format!("{whose} has {days} days left: its renewal seems to be late"),
             "look why it was not renewed, before it expires",
         )
     })
@@ -279,6 +311,24 @@ mod tests {
         leaf.not_after = NOW + 14 * 86_400;
         assert_eq!(warning(std::slice::from_ref(&leaf), NOW), None);
         leaf.not_after -= 1;
-        assert!(warning(&[leaf], NOW).unwrap().cause.contains("13 days left"));
+        let cause = |chain: &[Shown]| warning(chain, NOW).unwrap().cause;
+        assert!(cause(std::slice::from_ref(&leaf)).contains("the certificate has 13 days left"));
+        leaf.not_after += 86_400;
+        let mut between = Shown { not_after: NOW + 3600, ..shown("CN=b", "CN=c") };
+        let found = cause(&[leaf.clone(), between.clone()]);
+        assert!(found.contains("sent along (CN=b) has 0 days left"), "{found}");
+        between.not_after = NOW - 2 * 86_400;
+        let found = cause(&[leaf, between]);
+        assert!(found.contains("an expired certificate (CN=b, 2 days ago) that is not needed"));
+    }
+
+    #[test]
+    fn an_expired_authority_is_told_from_an_expired_server() {
+        let leaf = Shown { not_after: NOW + 86_400, ..shown("CN=a", "CN=b") };
+        let chain = [leaf, shown("CN=b", "CN=root")];
+        let of = TlsFault::Certificate(CertificateFault::Expired);
+        let finding = fault(&of, &chain, &plan("wss://a/"), NOW);
+        assert!(finding.cause.ends_with("sends along: CN=b, 3 days ago"), "{finding:?}");
+        assert_eq!(finding.cure, "send the issuer's present one (fullchain.pem)");
     }
 }
