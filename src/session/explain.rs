@@ -231,6 +231,8 @@ pub const ABANDONED: Explanation = Explanation {
 /// Who ended a connection, why, and what to do if it was a fault.
 pub fn sentence(record: &SessionRecord) -> String {
     let explanation = match record.outcome {
+        Outcome::Ended(Label::UpstreamClosed) if is_illegal(record) => ILLEGALLY_BY_UPSTREAM,
+        Outcome::Ended(Label::ClientClosed) if is_illegal(record) => ILLEGALLY_BY_CLIENT,
         Outcome::Refused(refused) => refusal(refused.label),
         Outcome::Ended(label) => ending(label),
         Outcome::Abandoned | Outcome::NoRequest(_) => ABANDONED,
@@ -238,6 +240,8 @@ pub fn sentence(record: &SessionRecord) -> String {
     let mut sentence = explanation.what.trim_end_matches('.').to_owned();
     if let Outcome::Ended(label) = record.outcome {
         let said = match label {
+            // What was exchanged then is the gateway's own answer.
+            _ if is_illegal(record) => CloseStatus::None,
             Label::ClientClosed => record.client_close,
             Label::UpstreamClosed => record.upstream_close,
             _ => CloseStatus::None,
@@ -256,6 +260,22 @@ pub fn sentence(record: &SessionRecord) -> String {
     }
     format!("{sentence}. {}", explanation.cure)
 }
+
+/// Whether a side closed with a code that must not be sent: only then has such an end a detail.
+fn is_illegal(record: &SessionRecord) -> bool {
+    record.detail.is_some()
+        && matches!(record.outcome, Outcome::Ended(Label::ClientClosed | Label::UpstreamClosed))
+}
+
+const ILLEGALLY_BY_UPSTREAM: Explanation = Explanation {
+    what: "The upstream closed the session with a code that must not be sent.",
+    cure: "Have the backend close with 1000 to 1003, 1007 to 1014 or 3000 to 4999; 1005 and 1006 are what a page sees, not what is sent.",
+};
+
+const ILLEGALLY_BY_CLIENT: Explanation = Explanation {
+    what: "The client closed the session with a code that must not be sent.",
+    cure: "Mend the client's library: browsers let a page close with 1000 or 3000 to 4999 only.",
+};
 
 const INTERNAL: (&str, &str) = (
     "A fault of the gateway itself.",
@@ -320,6 +340,45 @@ mod tests {
             (
                 SessionRecord { outcome: Outcome::Abandoned, ..record() },
                 "The client left before its handshake was answered. If that took long, look at the steps: the slowest one made it leave.",
+            ),
+        ];
+        for (record, expected) in rows {
+            assert_eq!(sentence(&record), expected);
+        }
+    }
+
+    #[test]
+    fn whose_close_code_it_was_is_said_of_legal_ones_only() {
+        let rows = [
+            (
+                SessionRecord {
+                    outcome: Outcome::Ended(Label::UpstreamClosed),
+                    upstream_close: CloseStatus::Code(1002),
+                    detail: Some("upstream: close code 1005 must not be sent".into()),
+                    ..record()
+                },
+                "The upstream closed the session with a code that must not be sent \
+                 (upstream: close code 1005 must not be sent). Have the backend close with 1000 to 1003, 1007 to 1014 \
+                 or 3000 to 4999; 1005 and 1006 are what a page sees, not what is sent.",
+            ),
+            (
+                SessionRecord {
+                    client_close: CloseStatus::Code(1002),
+                    detail: Some("client: close code 1005 must not be sent".into()),
+                    ..record()
+                },
+                "The client closed the session with a code that must not be sent \
+                 (client: close code 1005 must not be sent). Mend the client's library: browsers let a page close \
+                 with 1000 or 3000 to 4999 only.",
+            ),
+            (
+                SessionRecord {
+                    outcome: Outcome::Ended(Label::UpstreamClosed),
+                    upstream_close: CloseStatus::Code(4000),
+                    ..record()
+                },
+                "The upstream closed the session with code 4000. Its close code is the backend's own: if it is no \
+                 ordinary end, look at the backend's log.",
             ),
         ];
         for (record, expected) in rows {
