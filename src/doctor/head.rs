@@ -61,6 +61,20 @@ impl Head {
         }
     }
 
+    /// The status of the last interim answer, if `buffer` holds nothing but whole ones.
+    pub fn only_interim(buffer: &[u8]) -> Option<u16> {
+        let (mut rest, mut last) = (buffer, None);
+        // Each turn takes one off, so this ends.
+        while !rest.is_empty() {
+            let mut headers = [EMPTY_HEADER; MAX_HEADERS];
+            let mut response = httparse::Response::new(&mut headers);
+            let Ok(Status::Complete(length)) = response.parse(rest) else { return None };
+            last = Some(response.code.filter(|code| (100..200).contains(code) && *code != 101)?);
+            rest = rest.get(length..)?;
+        }
+        last
+    }
+
     fn of(response: &httparse::Response<'_, '_>, status: u16) -> Self {
         let headers = response.headers.iter();
         Self {
@@ -75,11 +89,15 @@ impl Head {
         self.headers.iter().map(|(name, value)| Header { name, value }).collect()
     }
 
-    /// The values of a header, joined by commas.
-    pub fn get(&self, name: &str) -> Option<String> {
+    /// The values of a header, one for each line.
+    pub fn values(&self, name: &str) -> Vec<String> {
         let lines = self.headers.iter().filter(|(found, _)| found.eq_ignore_ascii_case(name));
-        let values: Vec<_> =
-            lines.map(|(_, value)| String::from_utf8_lossy(value).trim().to_owned()).collect();
+        lines.map(|(_, value)| String::from_utf8_lossy(value).trim().to_owned()).collect()
+    }
+
+    /// The same, joined by commas.
+    pub fn get(&self, name: &str) -> Option<String> {
+        let values = self.values(name);
         (!values.is_empty()).then(|| values.join(", "))
     }
 
@@ -163,9 +181,13 @@ pub(super) mod tests {
         let Read::Whole(head, length) = Head::read(text) else { panic!("whole") };
         assert_eq!((head.status, head.reason.as_str()), (200, "OK"));
         assert_eq!(&text[length..], b"body");
+        let interim = text.windows(4).position(|four| four == b"\r\n\r\n").unwrap() + 4;
         for end in 0..length {
             assert_eq!(Head::read(&text[..end]), Read::Partial, "{end}");
+            let only = (end == interim).then_some(103);
+            assert_eq!(Head::only_interim(&text[..end]), only, "{end}");
         }
+        assert_eq!(Head::only_interim(b"HTTP/1.1 101 S\r\n\r\n"), None);
     }
 
     #[test]

@@ -117,7 +117,11 @@ pub async fn speaks_tls(address: SocketAddr, plan: &Plan) -> bool {
         Ok(Err(error)) => {
             matches!(
                 fault_of(&error, None),
-                TlsFault::Version | TlsFault::Handshake | TlsFault::Name
+                TlsFault::Version
+                    | TlsFault::Handshake
+                    | TlsFault::Name
+                    | TlsFault::ClientCertificate
+                    | TlsFault::Alpn
             )
         }
         Err(_) => false,

@@ -1,7 +1,7 @@
 //! The upgrade request and its answer. I/O.
 
 use std::net::SocketAddr;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -31,6 +31,8 @@ pub struct Opened {
 pub struct Answered {
     /// The answer, if there was one.
     pub head: Option<Head>,
+    /// How long it took, without what was asked on the side.
+    pub took: Duration,
     /// What follows from it.
     pub result: Result<Passed<Opened>, Unjudged>,
 }
@@ -50,21 +52,35 @@ pub async fn ask(plan: &Plan, stream: Stream, offer: Offer, case: Case<'_>) -> A
         _ => None,
     };
     let mut buffer = Vec::with_capacity(2048);
+    let began = Instant::now();
     let asked = timeout(plan.timeout, Box::pin(exchange(plan, stream, offer, &mut buffer))).await;
-    match asked {
+    let took = began.elapsed();
+    let (head, result) = match asked {
         Ok(Ok((stream, head, length, key))) => {
             let behind = buffer.split_off(length.min(buffer.len()));
-            judge(plan, stream, head, behind, &key).await
+            let result = judge(plan, stream, &head, behind, &key).await;
+            (Some(head), result)
         }
-        Ok(Err(lost)) => unanswered(lost, &buffer, peer, plan, case).await,
-        Err(_) if buffer.is_empty() => {
-            let seen = format!("no answer within {:?}", plan.timeout);
-            without(switching::silent(), seen)
-        }
-        Err(_) => {
-            let seen = format!("{} bytes of an answer within {:?}", buffer.len(), plan.timeout);
-            without(switching::too_slow(), seen)
-        }
+        Ok(Err(lost)) => (None, Err(unanswered(lost, &buffer, peer, plan, case).await)),
+        Err(_) => (None, Err(too_late(&buffer, plan))),
+    };
+    Answered { head, took, result }
+}
+
+fn too_late(buffer: &[u8], plan: &Plan) -> Unjudged {
+    let limit = plan.timeout;
+    if buffer.is_empty() {
+        return without(switching::silent(), format!("no answer within {limit:?}"));
+    }
+    match Head::only_interim(buffer) {
+        Some(status) => without(
+            switching::only_interim(status),
+            format!("HTTP {status}, and nothing more within {limit:?}"),
+        ),
+        None => without(
+            switching::too_slow(),
+            format!("{} bytes of an answer within {limit:?}", buffer.len()),
+        ),
     }
 }
 
@@ -104,23 +120,22 @@ async fn exchange(
 async fn judge(
     plan: &Plan,
     mut stream: Stream,
-    head: Head,
+    head: &Head,
     behind: Vec<u8>,
     key: &str,
-) -> Answered {
+) -> Result<Passed<Opened>, Unjudged> {
     if head.status != 101 {
-        let body = body(&mut stream, &head, behind).await;
-        return Answered { head: Some(head), result: Err(Unjudged::Refused(body)) };
+        return Err(Unjudged::Refused(body(&mut stream, head, behind).await));
     }
     let mut seen = vec![head.status_line(), format!("answered by {}", head.author())];
     let offered = request::offered(plan);
     let names: Vec<&str> = offered.iter().map(String::as_str).collect();
     let lines = head.lines();
     let checked = check_upgrade(&lines, key).and_then(|()| selected(&lines, &names));
-    drop(lines);
-    let result = match checked {
+    match checked {
         Err(fault) => {
-            let (step, finding) = switching::broken(fault, &head);
+            let (step, finding) = switching::broken(fault, head);
+            seen.extend(switching::lines(head));
             Err(Unjudged::Failure(finding.fails(step, seen)))
         }
         Ok(chosen) => {
@@ -132,8 +147,7 @@ async fn judge(
             let opened = Opened { stream, arrived: behind, head: head.clone() };
             Ok(Passed::new(opened, seen).warn(warning))
         }
-    };
-    Answered { head: Some(head), result }
+    }
 }
 
 async fn unanswered(
@@ -142,36 +156,38 @@ async fn unanswered(
     peer: Option<SocketAddr>,
     plan: &Plan,
     case: Case<'_>,
-) -> Answered {
-    match lost {
+) -> Unjudged {
+    let (seen, late) = match &lost {
         Lost::Broken(what) => {
             let finding = switching::not_http(buffer, what, case);
-            without(finding, format!("the answer makes no sense: {what}"))
+            return without(finding, format!("the answer makes no sense: {what}"));
         }
-        Lost::Ended | Lost::Failed(_) => {
-            let (seen, late) = match &lost {
-                Lost::Failed(error) => (
-                    format!("the connection broke: {error}"),
-                    tls::late_fault(error, plan, case.now),
-                ),
-                _ => ("the connection was ended without an answer".to_owned(), None),
-            };
-            if let Some(finding) = late {
-                let failure = finding.fails(StepName::Tls, vec![seen]);
-                return Answered { head: None, result: Err(Unjudged::Failure(failure)) };
-            }
-            let finding = match peer {
-                Some(address) if tls::speaks_tls(address, plan).await => status::tls_wanted(),
-                _ => switching::ended(case),
-            };
-            without(finding, seen)
+        Lost::Failed(error) => {
+            (format!("the connection broke: {error}"), tls::late_fault(error, plan, case.now))
         }
+        Lost::Ended => ("the connection was ended".to_owned(), None),
+    };
+    if let Some(finding) = late {
+        return Unjudged::Failure(finding.fails(StepName::Tls, vec![seen]));
     }
+    if let Some(status) = Head::only_interim(buffer) {
+        return without(switching::only_interim(status), format!("HTTP {status}, then {seen}"));
+    }
+    if !buffer.is_empty() {
+        return without(
+            switching::cut(),
+            format!("{} bytes of an answer, then {seen}", buffer.len()),
+        );
+    }
+    let finding = match peer {
+        Some(address) if tls::speaks_tls(address, plan).await => status::tls_wanted(),
+        probed => switching::ended(case, probed.is_some()),
+    };
+    without(finding, format!("{seen} without an answer"))
 }
 
-fn without(finding: Finding, seen: String) -> Answered {
-    let failure = finding.fails(StepName::Upgrade, vec![seen]);
-    Answered { head: None, result: Err(Unjudged::Failure(failure)) }
+fn without(finding: Finding, seen: String) -> Unjudged {
+    Unjudged::Failure(finding.fails(StepName::Upgrade, vec![seen]))
 }
 
 /// The begin of a refusal's body: all of it if it is short and comes at once.

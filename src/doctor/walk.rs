@@ -111,9 +111,9 @@ impl Walk<'_> {
     }
 
     async fn upgrade(&mut self, stream: Stream) -> Result<Opened, Stopped> {
-        let began = self.begin(StepName::Upgrade);
+        self.begin(StepName::Upgrade);
         let answered = upgrade::ask(self.plan, stream, Offer::Deflate, self.case()).await;
-        let took = began.elapsed();
+        let took = answered.took;
         if let Some(head) = &answered.head {
             self.report.set_request_id(head.get("x-request-id").as_deref());
             self.ahead = head.date().map(|date| date - Timestamp::now().as_second());

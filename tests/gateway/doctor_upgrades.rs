@@ -4,7 +4,8 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::process::Stdio;
 
-use tokio::net::{TcpSocket, TcpStream};
+use tokio::io::AsyncReadExt;
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::process::{Child, Command};
 
 use crate::support::doctor::{doctor, examine, polite, serving};
@@ -139,11 +140,22 @@ async fn a_101_that_no_browser_takes_is_refused_here_too() {
         (
             "no Connection",
             switching("Upgrade: websocket\r\n"),
-            "the 101 lacks `Upgrade: websocket`",
+            "the 101 lacks `Connection: Upgrade`",
+        ),
+        ("Upgrade twice", switching(&format!("Upgrade: websocket\r\n{good}")), "Upgrade twice"),
+        (
+            "another Upgrade",
+            switching("Upgrade: h2c\r\nConnection: Upgrade\r\n"),
+            "another value for Upgrade",
         ),
     ];
     for (what, answer, cause) in rows {
-        examine(&ws(answering(&answer).await), &[]).await.expect(what, "upgrade", cause);
+        let walked = examine(&ws(answering(&answer).await), &[]).await;
+        walked.expect(what, "upgrade", cause);
+        let seen = walked.seen("upgrade");
+        for line in answer.lines().skip(1) {
+            assert!(seen.contains(line), "{what}: {line:?} is not in {seen:?}");
+        }
     }
     let chooser = serving(async |asked| {
         let mut wire = asked.accept("Sec-WebSocket-Protocol: mqtt\r\n").await;
@@ -171,7 +183,18 @@ async fn answers_that_are_no_answer_are_told_apart() {
         while asked.wire.fill().await {}
     })
     .await;
+    let hinting = serving(async |mut asked| {
+        asked.wire.send_raw(b"HTTP/1.1 103 Early Hints\r\nLink: <x>\r\n\r\n").await;
+        while asked.wire.fill().await {}
+    })
+    .await;
+    let hints = "HTTP/1.1 103 Early Hints\r\n\r\n";
+    let settings = "\0\0\u{6}\u{4}\0\0\0\0\0\0\u{3}\0\0\0\u{64}";
     let rows = [
+        ("hints and silence", hinting, "only an interim answer came (HTTP 103)"),
+        ("hints and the end", answering(hints).await, "only an interim answer came (HTTP 103)"),
+        ("half a head", answering("HTTP/1.1 101 Sw").await, "ended in the middle of its head"),
+        ("HTTP/2", answering(settings).await, "speaks HTTP/2 only"),
         ("half an answer", stalling, "its head does not come to an end"),
         ("hanging backend", hanging, "nobody answers the upgrade request"),
         ("ended", answering("").await, "ended the connection without an answer"),
@@ -181,7 +204,25 @@ async fn answers_that_are_no_answer_are_told_apart() {
     for (what, address, cause) in rows {
         let walked = examine(&ws(address), &["--timeout", "600ms"]).await;
         walked.expect(what, "upgrade", cause);
+        // There is no TLS, as a question on the side has shown: nobody is sent there.
+        assert!(!walked.json.to_string().contains("wss://"), "{what}: {}", walked.json);
     }
+}
+
+#[tokio::test]
+async fn what_is_asked_on_the_side_does_not_count_as_waiting() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = ws(listener.local_addr().unwrap());
+    let (walked, _held) = tokio::join!(examine(&url, &["--timeout", "3s"]), async {
+        let (mut first, _) = listener.accept().await.unwrap();
+        assert!(first.read(&mut [0; 4096]).await.unwrap() > 0);
+        drop(first);
+        // Whether there is TLS is asked here, and not answered for two seconds.
+        listener.accept().await.unwrap()
+    });
+    walked.expect("ended", "upgrade", "ended the connection without an answer");
+    let took = walked.json["steps"][3]["ms"].as_f64().unwrap();
+    assert!(took < 1500.0, "{}", walked.json);
 }
 
 #[tokio::test]

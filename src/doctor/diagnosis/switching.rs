@@ -8,41 +8,118 @@ use crate::upstream::answer::SwitchingFault;
 
 /// A 101 that breaks a rule: the step it belongs to, cause and cure.
 pub fn broken(fault: SwitchingFault, head: &Head) -> (StepName, Finding) {
-    let author = head.author();
-    let chosen = head.get("sec-websocket-protocol").unwrap_or_default();
-    let (step, cause, cure) = match fault {
-        SwitchingFault::Upgrade | SwitchingFault::Connection => (
-            StepName::Upgrade,
-            format!(
-                "the 101 lacks `Upgrade: websocket` or `Connection: Upgrade`, so browsers fail it: a proxy \
-                     removed them, or the server writes its own handshake ({author})"
-            ),
-            "make the proxy pass them on; nginx: proxy_http_version 1.1 and the two proxy_set_header lines",
-        ),
+    let finding = match fault {
+        SwitchingFault::Upgrade => changed(head, "Upgrade", "websocket"),
+        SwitchingFault::Connection => changed(head, "Connection", "Upgrade"),
         SwitchingFault::AcceptMissing
         | SwitchingFault::AcceptTwice
-        | SwitchingFault::AcceptWrong => (
-            StepName::Upgrade,
-            format!(
-                "the 101 does not prove that our key was read (Sec-WebSocket-Accept): a cache or proxy answered \
-                     with another connection's handshake, or the server computes it wrongly ({author})"
-            ),
-            "let nothing cache this path, and use a WebSocket library on the server instead of own code",
-        ),
-        SwitchingFault::SubprotocolUnoffered | SwitchingFault::SubprotocolTwice => (
-            StepName::Upgrade,
-            format!(
-                "the server chose the subprotocol {chosen:?}, which was not offered, so browsers fail the connection"
-            ),
-            "offer what the server speaks (--subprotocol NAME, in a page the second argument of new WebSocket), or \
-             make the server choose only from what is offered",
-        ),
+        | SwitchingFault::AcceptWrong => unproven(fault, head),
+        SwitchingFault::SubprotocolUnoffered | SwitchingFault::SubprotocolTwice => {
+            subprotocol(fault, head)
+        }
         SwitchingFault::Extension => {
-            (StepName::Extensions, unoffered(&head.extensions().join(", ")), UNOFFERED_CURE)
+            return (StepName::Extensions, extension_unoffered(&head.extensions().join(", ")));
         }
     };
-    (step, Finding::new(cause, cure))
+    (StepName::Upgrade, finding)
 }
+
+/// What a 101 has of the headers that make it one, line for line.
+pub fn lines(head: &Head) -> Vec<String> {
+    let of = |name: &str| match head.values(name) {
+        values if values.is_empty() => vec![format!("no {name}")],
+        values => values.into_iter().map(|value| format!("{name}: {value}")).collect(),
+    };
+    ["Upgrade", "Connection", ACCEPT].into_iter().flat_map(of).collect()
+}
+
+/// `Upgrade` or `Connection` is not as it must be.
+fn changed(head: &Head, name: &str, wanted: &str) -> Finding {
+    let author = head.author();
+    match head.values(name).as_slice() {
+        [] => Finding::new(
+            format!(
+                "the 101 lacks `{name}: {wanted}`, so browsers fail it: a proxy removed it, or the server writes \
+                     its own handshake ({author})"
+            ),
+            "make the proxy pass it on; nginx: proxy_http_version 1.1 and the two proxy_set_header lines",
+        ),
+        [_] => Finding::new(
+            format!(
+                "the 101 has another value for {name} than `{wanted}`, so browsers fail it: the server writes its \
+                     own handshake, or a proxy changed it ({author})"
+            ),
+            format!("make the server answer exactly `{name}: {wanted}`; a WebSocket library does"),
+        ),
+        _ if name == "Upgrade" => Finding::new(
+            format!(
+                "the 101 has {name} twice, so browsers fail it: the server and a proxy both write it ({author})"
+            ),
+            "let only one of them write it: in the proxy no add_header for what the server sends already",
+        ),
+        _ => Finding::new(
+            format!(
+                "the 101 has {name} more than once, and never with `{wanted}`, so browsers fail it ({author})"
+            ),
+            format!("make the server answer exactly `{name}: {wanted}`; a WebSocket library does"),
+        ),
+    }
+}
+
+/// `Sec-WebSocket-Accept` does not show that our key was read.
+fn unproven(fault: SwitchingFault, head: &Head) -> Finding {
+    let author = head.author();
+    let how = match fault {
+        SwitchingFault::AcceptMissing => "it has no",
+        SwitchingFault::AcceptTwice => "it has more than one",
+        _ => "it has a wrong",
+    };
+    let cause = match fault {
+        SwitchingFault::AcceptTwice => "the server and a proxy both write it",
+        SwitchingFault::AcceptMissing => {
+            "the server writes its own handshake, or a proxy took the header out"
+        }
+        _ => {
+            "a cache or proxy answered with another connection's handshake, or the server computes it wrongly"
+        }
+    };
+    let cure = match fault {
+        SwitchingFault::AcceptTwice => "let only one of them write it",
+        SwitchingFault::AcceptMissing => {
+            "use a WebSocket library on the server instead of own code, and let the proxy pass its headers on"
+        }
+        _ => {
+            "let nothing cache this path, and use a WebSocket library on the server instead of own code"
+        }
+    };
+    Finding::new(
+        format!(
+            "the 101 does not prove that our key was read ({how} {ACCEPT}): {cause} ({author})"
+        ),
+        cure,
+    )
+}
+
+fn subprotocol(fault: SwitchingFault, head: &Head) -> Finding {
+    let chosen = head.get("sec-websocket-protocol").unwrap_or_default();
+    if fault == SwitchingFault::SubprotocolTwice {
+        return Finding::new(
+            format!(
+                "the server chose more than one subprotocol ({chosen}), so browsers fail the connection"
+            ),
+            "make the server choose one of those offered, in one Sec-WebSocket-Protocol header",
+        );
+    }
+    Finding::new(
+        format!(
+            "the server chose the subprotocol {chosen:?}, which was not offered, so browsers fail the connection"
+        ),
+        "offer what the server speaks (--subprotocol NAME, in a page the second argument of new WebSocket), or \
+         make the server choose only from what is offered",
+    )
+}
+
+const ACCEPT: &str = "Sec-WebSocket-Accept";
 
 fn unoffered(names: &str) -> String {
     format!(
@@ -98,6 +175,18 @@ pub fn not_http(first_bytes: &[u8], what: &str, case: Case<'_>) -> Finding {
             "look at who wrote it: a proxy or a server that builds its headers by hand",
         );
     }
+    // A SETTINGS or GOAWAY frame (RFC 9113 section 4.1), the preface, or a version of its own.
+    let is_http2 = matches!(first_bytes, [0, 0, _, 4 | 7, 0, ..])
+        || ["PRI ", "HTTP/2"].iter().any(|begin| first_bytes.starts_with(begin.as_bytes()));
+    if is_http2 {
+        return Finding::new(
+            format!(
+                "what answers on port {} speaks HTTP/2 only; a WebSocket handshake needs HTTP/1.1",
+                case.plan.target.port
+            ),
+            "switch HTTP/1.1 on there beside HTTP/2, or connect to a port that speaks it",
+        );
+    }
     Finding::new(
         format!("what answers on port {} is no web server ({what})", case.plan.target.port),
         "correct host and port in the URL",
@@ -122,20 +211,44 @@ pub fn too_slow() -> Finding {
     )
 }
 
-/// The connection ended instead of an answer.
-pub fn ended(case: Case<'_>) -> Finding {
-    let scheme = if case.plan.target.secure {
-        "a balancer without a server behind it, or a server that speaks another protocol"
-    } else {
-        "a TLS server behind a ws:// URL, a balancer without a server behind it, or a server that wants a PROXY header"
-    };
+/// Nothing but an interim answer of this status.
+pub fn only_interim(status: u16) -> Finding {
     Finding::new(
-        format!("the other side ended the connection without an answer: {scheme}"),
         format!(
-            "try {}, and look at the server's log for this moment",
-            case.plan.target.other_scheme()
+            "only an interim answer came (HTTP {status}), and none behind it: a proxy or server announced an answer \
+                 that its backend did not give"
         ),
+        "look at what the backend does when somebody connects, and ask it directly with --compare",
     )
+}
+
+/// The connection ended in the middle of an answer.
+pub fn cut() -> Finding {
+    Finding::new(
+        "an answer began, but the connection ended in the middle of its head: the server crashed while it answered, \
+         or a proxy cut it",
+        "look at the server's log for this moment, and ask the backend directly with --compare",
+    )
+}
+
+/// The connection ended instead of an answer. `no_tls`: it was tried, and there is none.
+pub fn ended(case: Case<'_>, no_tls: bool) -> Finding {
+    let target = &case.plan.target;
+    let (who, cure) = if target.secure || no_tls {
+        let who = "a balancer without a server behind it, or a server that wants a PROXY header or speaks another \
+                   protocol";
+        let cure = "look at the server's log for this moment; behind a balancer see whether PROXY protocol is on at \
+                    one end only";
+        (who, cure.to_owned())
+    } else {
+        let who = "a TLS server behind a ws:// URL, a balancer without a server behind it, or a server that wants a \
+                   PROXY header";
+        (
+            who,
+            format!("try {}, and look at the server's log for this moment", target.other_scheme()),
+        )
+    };
+    Finding::new(format!("the other side ended the connection without an answer: {who}"), cure)
 }
 
 #[cfg(test)]
@@ -146,14 +259,16 @@ mod tests {
 
     #[test]
     fn each_broken_rule_has_its_step_and_cause() {
-        let (ws, wss) = (plan("ws://a:1/ws"), plan("wss://a:1/ws"));
-        let case = |plan| Case { plan, token: None, now: 0, ahead: None, framegate: true };
         let head = head(
             "HTTP/1.1 101 S\r\nSec-WebSocket-Protocol: other\r\nSec-WebSocket-Extensions: x-y\r\n\r\n",
         );
         let rows = [
-            (SwitchingFault::Upgrade, StepName::Upgrade, "lacks `Upgrade"),
-            (SwitchingFault::AcceptWrong, StepName::Upgrade, "our key"),
+            (SwitchingFault::Upgrade, StepName::Upgrade, "lacks `Upgrade: websocket`"),
+            (SwitchingFault::Connection, StepName::Upgrade, "lacks `Connection: Upgrade`"),
+            (SwitchingFault::AcceptMissing, StepName::Upgrade, "(it has no Sec-WebSocket-Accept)"),
+            (SwitchingFault::AcceptTwice, StepName::Upgrade, "(it has more than one Sec-"),
+            (SwitchingFault::AcceptWrong, StepName::Upgrade, "our key was read (it has a wrong"),
+            (SwitchingFault::SubprotocolTwice, StepName::Upgrade, "more than one subprotocol"),
             (
                 SwitchingFault::SubprotocolUnoffered,
                 StepName::Upgrade,
@@ -166,7 +281,38 @@ mod tests {
             assert_eq!(found, step);
             assert!(finding.cause.contains(cause), "{finding:?}");
         }
-        let rows: [(&[u8], _, &str); 5] = [
+    }
+
+    #[test]
+    fn headers_that_are_twice_or_other_are_told_from_missing_ones() {
+        let rows = [
+            (SwitchingFault::Upgrade, "Upgrade: a\r\nUpgrade: a\r\n", "has Upgrade twice"),
+            (SwitchingFault::Upgrade, "Upgrade: h2c\r\n", "another value for Upgrade than"),
+            (SwitchingFault::Connection, "Connection: close\r\n", "another value for Connection"),
+            (
+                SwitchingFault::Connection,
+                "Connection: close\r\nConnection: x\r\n",
+                "Connection more than once, and never",
+            ),
+        ];
+        for (fault, headers, cause) in rows {
+            let (_, finding) = broken(fault, &head(&format!("HTTP/1.1 101 S\r\n{headers}\r\n")));
+            assert!(finding.cause.contains(cause), "{finding:?}");
+        }
+        let twice = head("HTTP/1.1 101 S\r\nupgrade: a\r\nUPGRADE: b\r\nConnection: c\r\n\r\n");
+        let expected = ["Upgrade: a", "Upgrade: b", "Connection: c", "no Sec-WebSocket-Accept"];
+        assert_eq!(lines(&twice), expected);
+    }
+
+    #[test]
+    fn answers_of_another_protocol_are_named() {
+        let (ws, wss) = (plan("ws://a:1/ws"), plan("wss://a:1/ws"));
+        let case = |plan| Case { plan, token: None, now: 0, ahead: None, framegate: true };
+        let rows: [(&[u8], _, &str); 9] = [
+            (b"\x00\x00\x12\x04\x00\x00\x00\x00\x00", &ws, "HTTP/2 only"),
+            (b"PRI * HTTP/2.0\r\n", &wss, "HTTP/2 only"),
+            (b"HTTP/2 200\r\n", &ws, "HTTP/2 only"),
+            (b"\x00\x00\x12", &ws, "no web server"),
             (b"\x15\x03\x01", &ws, "wss:// is needed"),
             (b"\x15\x03\x01", &wss, "no web server"),
             (b"SSH-2.0", &ws, "no web server (x)"),
@@ -177,7 +323,10 @@ mod tests {
             let finding = not_http(bytes, "x", case(plan));
             assert!(finding.cause.contains(cause), "{finding:?}");
         }
-        assert!(ended(case(&ws)).cure.contains("try wss://a:1/ws"));
-        assert!(ended(case(&wss)).cure.contains("try ws://a:1/ws"));
+        assert!(ended(case(&ws), false).cure.contains("try wss://a:1/ws"));
+        for (plan, no_tls) in [(&ws, true), (&wss, false)] {
+            let Finding { cause, cure } = ended(case(plan), no_tls);
+            assert!(!cause.contains("TLS") && !cure.contains("ws://") && !cure.contains("wss://"));
+        }
     }
 }
