@@ -31,8 +31,8 @@ pub struct Message {
 pub enum End {
     /// A Close, with its reason.
     Closed(CloseStatus, String),
-    /// A frame with this first byte breaks a rule.
-    Violation(Violation, u8),
+    /// A frame that begins with these bytes breaks a rule.
+    Violation(Violation, [u8; 2]),
     /// The stream ended without a Close.
     Lost {
         /// By RST.
@@ -57,6 +57,8 @@ pub struct Conversation {
     stream: Stream,
     buffer: Vec<u8>,
     inspector: FrameInspector,
+    /// The first bytes of the frame at the front.
+    begin: [u8; 2],
     preview: Vec<u8>,
     bytes: u64,
     /// Pings of the server that were answered.
@@ -68,7 +70,15 @@ impl Conversation {
     pub fn new(stream: Stream, arrived: Vec<u8>) -> Self {
         let limits = FrameLimits { message_size: u64::MAX, fragments: u32::MAX, text_utf8: true };
         let inspector = FrameInspector::new(Side::Upstream, limits);
-        Self { stream, buffer: arrived, inspector, preview: Vec::new(), bytes: 0, pings: 0 }
+        Self {
+            stream,
+            buffer: arrived,
+            inspector,
+            begin: [0; 2],
+            preview: Vec::new(),
+            bytes: 0,
+            pings: 0,
+        }
     }
 
     /// Whether a frame has begun and not ended.
@@ -108,11 +118,13 @@ impl Conversation {
     /// waiting is given up.
     pub async fn next(&mut self) -> Heard {
         loop {
+            // In the middle of a large frame its begin is not there any more.
+            if !self.inspector.is_within_frame() {
+                let byte = |at| self.buffer.get(at).copied().unwrap_or_default();
+                self.begin = [byte(0), byte(1)];
+            }
             match self.inspector.inspect(&self.buffer) {
-                Err(violation) => {
-                    let first = self.buffer.first().copied().unwrap_or_default();
-                    return Heard::End(End::Violation(violation, first));
-                }
+                Err(violation) => return Heard::End(End::Violation(violation, self.begin)),
                 Ok(Step::NeedMore) => match self.stream.read_buf(&mut self.buffer).await {
                     Ok(1..) => {}
                     Ok(0) => return Heard::End(End::Lost { was_reset: false }),

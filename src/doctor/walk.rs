@@ -340,9 +340,9 @@ impl Walk<'_> {
                 seen.push(format!("the server sent {}", close_text(status, &reason)));
                 closing::closed(status, &reason, step, self.case())
             }
-            End::Violation(violation, first) => {
-                seen.push(format!("a frame that begins with 0x{first:02x}: {violation}"));
-                frames::violation(violation, first, step)
+            End::Violation(violation, begin) => {
+                seen.push(format!("a frame that begins with 0x{:02x}: {violation}", begin[0]));
+                frames::violation(violation, begin, step)
             }
             End::Lost { was_reset } => {
                 seen.push("the connection ended without a Close".to_owned());

@@ -53,11 +53,12 @@ async fn a_close_right_after_open_is_read_by_its_code() {
 
 #[tokio::test]
 async fn an_empty_close_and_illegal_codes_are_told_as_such() {
-    let rows: [(&[u8], &str); 4] = [
+    let rows: [(&[u8], &str); 5] = [
         (b"", "an empty Close, which tells no reason"),
         (&[0x03, 0xee], "closed with 1006, a code that must never be sent"),
         (&[0x03, 0xed], "closed with 1005, a code that must never be sent"),
-        (&[0x03], "no proper frame"),
+        (&[0x03], "with one byte, which is half a close code"),
+        (b"\x03\xe8caf\xe9", "closed with a reason that is not UTF-8"),
     ];
     for (payload, cause) in rows {
         let frame = encode(0x88, payload, None);
@@ -75,7 +76,10 @@ async fn an_empty_close_and_illegal_codes_are_told_as_such() {
 
 #[tokio::test]
 async fn frames_that_break_the_rules_are_named() {
-    let rows: [(&str, Vec<u8>, &str); 4] = [
+    // 0x68 ends in an 8, as a Close begins: what is read last is no begin of a frame.
+    let late = encode(0x81, &[&[b'h'; 99_999][..], b"\xff"].concat(), None);
+    let rows: [(&str, Vec<u8>, &str); 5] = [
+        ("not UTF-8 at its end", late, "sent text that is not UTF-8"),
         ("masked", encode(0x81, b"hi", Some([1, 2, 3, 4])), "masks its frames"),
         ("not UTF-8", encode(0x81, b"\xff", None), "text that is not UTF-8"),
         ("a reserved opcode", encode(0x83, b"", None), "no proper frame (the opcode is reserved)"),

@@ -4,8 +4,12 @@ use super::super::report::{Finding, StepName};
 use crate::ws::violation::Violation;
 
 /// A frame that breaks a rule: the step it belongs to when it came at `shown_at`, cause and cure.
-/// `first` is its first byte.
-pub fn violation(violation: Violation, first: u8, shown_at: StepName) -> (StepName, Finding) {
+/// `begin` is what it begins with.
+pub fn violation(violation: Violation, begin: [u8; 2], shown_at: StepName) -> (StepName, Finding) {
+    let [first, _] = begin;
+    if let Some(finding) = broken_close(violation, begin) {
+        return (shown_at, finding);
+    }
     let (step, cause, cure) = match violation {
         // RFC 7692 section 7: RSV1 is how permessage-deflate marks a compressed message.
         Violation::Rsv if first & 0x70 == 0x40 && first & 0x0f <= 2 => (
@@ -51,6 +55,22 @@ pub fn violation(violation: Violation, first: u8, shown_at: StepName) -> (StepNa
         ),
     };
     (step, Finding::new(cause, cure))
+}
+
+/// A Close whose content breaks a rule.
+fn broken_close(violation: Violation, begin: [u8; 2]) -> Option<Finding> {
+    match (violation, begin) {
+        (Violation::Utf8, [0x88, _]) => Some(Finding::new(
+            "the server closed with a reason that is not UTF-8, which browsers fail: pages see 1006 instead of its \
+             code",
+            "write the reason in UTF-8, or send none; one that is cut to 123 bytes must end at a whole character",
+        )),
+        (Violation::Control, [0x88, 1]) => Some(Finding::new(
+            "the server sent a Close with one byte, which is half a close code, so browsers fail it and pages see 1006",
+            "send a Close without content, or with a code of two bytes, the high one first",
+        )),
+        _ => None,
+    }
 }
 
 /// The connection ended without a Close.
@@ -146,12 +166,18 @@ mod tests {
                 StepName::Messages,
                 "no proper frame (the opcode is reserved)",
             ),
+            (Violation::Utf8, 0x88, StepName::Messages, "a reason that is not UTF-8"),
+            (Violation::Utf8, 0x80, StepName::Messages, "sent text that is not UTF-8"),
+            (Violation::Control, 0x88, StepName::Messages, "half a close code"),
+            (Violation::Control, 0x89, StepName::Messages, "no proper frame"),
             (Violation::Size, 0x81, StepName::Messages, "larger"),
         ];
         for (kind, first, step, cause) in rows {
-            let (found, finding) = violation(kind, first, StepName::Messages);
+            let (found, finding) = violation(kind, [first, 1], StepName::Messages);
             assert_eq!(found, step, "{kind}");
             assert!(finding.cause.contains(cause), "{finding:?}");
         }
+        let (_, long) = violation(Violation::Control, [0x88, 126], StepName::Messages);
+        assert!(long.cause.contains("no proper frame"), "{long:?}");
     }
 }
