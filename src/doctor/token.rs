@@ -28,6 +28,16 @@ pub struct Reading {
 pub enum Fault {
     /// It is no JWT.
     Malformed(String),
+    /// Its `alg` is `none`.
+    Unsigned,
+    /// It is a JWE.
+    Encrypted,
+    /// This claim is a time and no number.
+    NoNumber(&'static str),
+    /// This claim is a time in milliseconds.
+    Milliseconds(&'static str),
+    /// It has no `exp`.
+    NoExpiry,
     /// `exp` has passed, so many seconds ago.
     Expired(i64),
     /// `nbf` or `iat` lies so many seconds ahead.
@@ -60,23 +70,46 @@ pub fn read(token: &str, now: i64) -> Reading {
                 TokenFault::Malformed(what) => what.to_owned(),
                 other => other.to_string(),
             };
-            let seen = vec![format!("the token is no JWT ({what})")];
-            return Reading { seen, faults: vec![Fault::Malformed(what)], ..nothing };
+            let (seen, fault) = unreadable(token, what);
+            return Reading { seen: vec![seen], faults: vec![fault], ..nothing };
         }
     };
+    let time = |claim| token.time(claim).filter(|time| *time < MILLISECONDS);
+    let seconds = |claim| time(claim).and_then(|time| i64::try_from(time).ok());
     let times = Times {
-        expires: token.time("exp").and_then(|time| i64::try_from(time).ok()),
-        starts: ["nbf", "iat"]
-            .into_iter()
-            .filter_map(|claim| i64::try_from(token.time(claim)?).ok())
-            .max(),
+        expires: seconds("exp"),
+        starts: ["nbf", "iat"].into_iter().filter_map(seconds).max(),
     };
     let claim = |name: &str| token.claims.get(name).map_or_else(|| "nobody".to_owned(), plain);
     let mut reading = Reading { audience: claim("aud"), issuer: claim("iss"), times, ..nothing };
     reading.seen = describe(&token, &reading, now);
+    reading.faults.extend(TIMES.into_iter().filter_map(|claim| written(&token, claim)));
     reading.faults.extend(times.fault(now));
     reading.faults.extend(kind(&token));
+    // Many servers take such a token, so anything else is more likely what they refuse it for.
+    let is_endless = !token.claims.contains_key("exp");
+    reading.faults.extend(is_endless.then_some(Fault::NoExpiry));
     reading
+}
+
+/// A token that cannot be taken apart: what was seen, and the fault.
+fn unreadable(token: &str, what: String) -> (String, Fault) {
+    // Both begin with a header in JSON.
+    match what.as_str() {
+        UNSIGNED => ("a JWT without a signature (its alg is none)".to_owned(), Fault::Unsigned),
+        _ if token.starts_with("eyJ") && token.split('.').count() == 5 => {
+            ("an encrypted token (JWE), which shows nothing".to_owned(), Fault::Encrypted)
+        }
+        _ => (format!("the token is no JWT ({what})"), Fault::Malformed(what)),
+    }
+}
+
+/// What is wrong with how a time is written.
+fn written(token: &Unverified, claim: &'static str) -> Option<Fault> {
+    if !token.claims.get(claim)?.is_number() {
+        return Some(Fault::NoNumber(claim));
+    }
+    token.time(claim).filter(|time| *time >= MILLISECONDS).map(|_| Fault::Milliseconds(claim))
 }
 
 impl Reading {
@@ -107,6 +140,20 @@ impl Fault {
                 ),
                 "copy the token anew and whole: three parts with two dots, no quotes, no line break",
             ),
+            Self::Unsigned => Finding::new(
+                "the token is not signed (its alg is none): anybody could have written it, so servers refuse it",
+                "use one that the identity provider signed; who issues tokens must give the library a key and an \
+                 algorithm",
+            ),
+            Self::Encrypted => Finding::new(
+                "the token is encrypted (JWE), so only who has the key can read it; framegate and most servers take \
+                 signed ones only",
+                "ask the identity provider for a signed access token: some give one only if the request names an \
+                 audience",
+            ),
+            Self::NoNumber(claim) => no_number(claim),
+            Self::Milliseconds(claim) => milliseconds(claim),
+            Self::NoExpiry => no_expiry(),
             Self::Expired(ago) => Finding::new(
                 format!("the token expired {} ago", span(*ago)),
                 "get a new token (sign in again, or use the refresh token at the identity provider), \
@@ -128,6 +175,29 @@ impl Fault {
             ),
         }
     }
+}
+
+fn no_number(claim: &str) -> Finding {
+    Finding::new(
+        format!("`{claim}` of the token is no number, as times in a token must be"),
+        format!("make whoever issues it write `{claim}` as seconds since 1970, without quotes"),
+    )
+}
+
+fn milliseconds(claim: &str) -> Finding {
+    Finding::new(
+        format!(
+            "`{claim}` of the token is in milliseconds, where seconds belong: servers read a year far ahead"
+        ),
+        "make whoever issues it write seconds since 1970 (JavaScript: Math.floor(Date.now() / 1000))",
+    )
+}
+
+fn no_expiry() -> Finding {
+    Finding::new(
+        "the token has no `exp`, so it would be good for ever: framegate and others refuse such a token",
+        "make whoever issues it give it an end (`exp`, in seconds since 1970)",
+    )
 }
 
 /// One that is refused where it is said, in words.
@@ -154,6 +224,7 @@ fn describe(token: &Unverified, reading: &Reading, now: i64) -> Vec<String> {
     let subject = token.claims.get("sub").map_or_else(|| "nobody".to_owned(), plain);
     let whose = format!("of {subject}, issued by {}, for {}", reading.issuer, reading.audience);
     let times = match reading.times.expires {
+        None if token.claims.contains_key("exp") => "its exp cannot be read as a time".to_owned(),
         None => "it never expires (no exp)".to_owned(),
         Some(expires) if expires > now => {
             format!("it expires in {}", span(expires.saturating_sub(now)))
@@ -197,6 +268,15 @@ fn plain(value: &Value) -> String {
         other => other.to_string(),
     }
 }
+
+/// The claims that are times.
+const TIMES: [&str; 3] = ["exp", "nbf", "iat"];
+
+/// The year 5138 in seconds, and 1973 in milliseconds.
+const MILLISECONDS: u64 = 100_000_000_000;
+
+/// What is said of `alg: none` where tokens are read.
+const UNSIGNED: &str = "it is not signed";
 
 #[cfg(test)]
 mod tests {
@@ -281,10 +361,42 @@ mod tests {
     }
 
     #[test]
+    fn times_that_are_written_otherwise_are_no_times() {
+        let jwt = || json!({ "alg": "HS256" });
+        let rows = [
+            (json!({ "exp": (NOW + 9).to_string() }), vec![Fault::NoNumber("exp")]),
+            (json!({ "exp": null }), vec![Fault::NoNumber("exp")]),
+            (json!({ "exp": NOW + 9, "nbf": "now" }), vec![Fault::NoNumber("nbf")]),
+            (json!({ "exp": (NOW + 9) * 1000 }), vec![Fault::Milliseconds("exp")]),
+            (json!({ "exp": NOW + 9, "iat": NOW * 1000 }), vec![Fault::Milliseconds("iat")]),
+            (json!({ "exp": (NOW + 9) as f64 + 0.5 }), vec![]),
+            (json!({ "exp": 99_999_999_999_u64 }), vec![]),
+            (json!({}), vec![Fault::NoExpiry]),
+            (
+                json!({ "token_use": "refresh" }),
+                vec![Fault::Refresh("token_use is refresh".to_owned()), Fault::NoExpiry],
+            ),
+        ];
+        for (claims, expected) in rows {
+            assert_eq!(faults(jwt(), claims.clone()), expected, "{claims}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_signed_or_encrypted_is_told_from_what_is_no_token() {
+        for alg in ["none", "None"] {
+            let reading = read(&token(json!({ "alg": alg }), json!({})), NOW);
+            assert_eq!(reading.faults, [Fault::Unsigned]);
+        }
+        let header = URL_SAFE_NO_PAD.encode(r#"{"alg":"dir","enc":"A256GCM"}"#);
+        let reading = read(&format!("{header}..aXY.dGV4dA.dGFn"), NOW);
+        assert_eq!(reading.faults, [Fault::Encrypted]);
+        assert_eq!(reading.seen, ["an encrypted token (JWE), which shows nothing"]);
+    }
+
+    #[test]
     fn what_is_no_token_is_said_to_be_none() {
-        for text in
-            ["opaque", "a.b", "a.b.c", "a.b.c.d.e", &token(json!({"alg": "none"}), json!({}))]
-        {
+        for text in ["opaque", "a.b", "a.b.c", "a.b.c.d.e", &token(json!({}), json!({}))] {
             let reading = read(text, NOW);
             assert!(matches!(reading.faults.as_slice(), [Fault::Malformed(_)]), "{text}");
             assert!(reading.seen[0].starts_with("the token is no JWT ("), "{text}");

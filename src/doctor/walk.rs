@@ -148,6 +148,12 @@ impl Walk<'_> {
             let place = location.split('?').next().unwrap_or_default();
             seen.push(format!("Location: {place}"));
         }
+        if let Some(wanted) = head.get("www-authenticate") {
+            seen.push(format!(
+                "WWW-Authenticate: {}",
+                wanted.chars().take(160).collect::<String>()
+            ));
+        }
         let first = body.lines().map(str::trim).find(|line| !line.is_empty());
         if let Some(line) = first.filter(|line| !line.starts_with('<')) {
             seen.push(format!("it says: {}", line.chars().take(160).collect::<String>()));

@@ -69,10 +69,36 @@ fn bad_tokens() -> Vec<(&'static str, Option<String>, &'static str)> {
     ]
 }
 
+/// The same of tokens that are written as they must not be.
+fn ill_written_tokens() -> Vec<(&'static str, Option<String>, &'static str)> {
+    let header = json!({ "alg": "HS256", "typ": "JWT" });
+    vec![
+        (
+            "alg none",
+            Some(sign_as(&json!({ "alg": "none" }), "{\"exp\":9999999999}")),
+            "the token is not signed (its alg is none)",
+        ),
+        (
+            "encrypted",
+            Some(
+                "eyJhbGciOiJkaXIiLCJlbmMiOiJBMjU2R0NNIn0..aXZpdml2.dGV4dHRleHQ.dGFndGFn".to_owned(),
+            ),
+            "the token is encrypted (JWE)",
+        ),
+        ("exp as a text", Some(token_with("u", json!({ "exp": "9999999999" }))), "is no number"),
+        ("no exp", Some(sign_as(&header, "{\"sub\":\"u\"}")), "the token has no `exp`"),
+        (
+            "iat in milliseconds",
+            Some(token_with("u", json!({ "iat": now() * 1000 }))),
+            "`iat` of the token is in milliseconds",
+        ),
+    ]
+}
+
 #[tokio::test]
 async fn each_fault_of_a_token_has_its_diagnosis_by_http_and_by_close() {
     let (_gateway, url) = gateway("").await;
-    for (what, token, cause) in bad_tokens() {
+    for (what, token, cause) in bad_tokens().into_iter().chain(ill_written_tokens()) {
         let given = token.as_deref().map_or(vec![], |token| vec!["--token", token]);
         for page in [&[][..], &["--origin", ORIGIN]] {
             let walked = examine(&url, &[&given[..], page].concat()).await;
@@ -157,6 +183,20 @@ async fn servers_that_are_not_framegate_are_judged_by_the_token_alone() {
     ];
     for (token, cause) in rows {
         examine(&url, &["--token", &token]).await.expect(cause, "auth", cause);
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_wants_user_and_password_says_so() {
+    let refusing = Backend::start().await.answering(
+        "HTTP/1.1 401 Unauthorized\r\nWWW-Authenticate: Basic realm=\"chat\"\r\nContent-Length: 0\r\n\r\n",
+    );
+    let url = format!("ws://{refusing}/ws");
+    let basic = ["--header", "Authorization: Basic dTpzM2NyM3QtOTE="];
+    for (options, cause) in [(&[][..], "wants user and password"), (&basic, "the password is")] {
+        let walked = examine(&url, options).await;
+        walked.expect(cause, "auth", cause);
+        assert!(walked.seen("upgrade").contains("WWW-Authenticate: Basic realm=\"chat\""));
     }
 }
 

@@ -37,6 +37,26 @@ pub fn refused(case: Case<'_>, label: Option<Label>) -> Finding {
     )
 }
 
+/// A 401 that asks for user and password, as its WWW-Authenticate says.
+pub fn basic(case: Case<'_>) -> Finding {
+    let is_basic = |value: &http::HeaderValue| {
+        let scheme = value.as_bytes().split(|byte| *byte == b' ').next();
+        scheme.is_some_and(|scheme| scheme.eq_ignore_ascii_case(b"basic"))
+    };
+    let sent = case.plan.headers.iter().filter(|(name, _)| *name == http::header::AUTHORIZATION);
+    if sent.map(|(_, value)| value).any(is_basic) {
+        return Finding::new(
+            "the server does not know this user, or the password is another",
+            "correct what --header 'Authorization: Basic …' holds: the base64 of user:password, without a line break",
+        );
+    }
+    Finding::new(
+        "the server wants user and password (WWW-Authenticate: Basic), which a page cannot give to a WebSocket",
+        "give user and password: --header 'Authorization: Basic …' with the base64 of user:password; for pages let \
+         this path be checked by a cookie or a token",
+    )
+}
+
 /// The page's origin is not on the list.
 pub fn origin_denied(case: Case<'_>) -> Finding {
     let origin = case.plan.origin.as_deref().unwrap_or("none");
@@ -102,7 +122,7 @@ fn by_label(case: Case<'_>, label: Label) -> Option<Finding> {
             "the server has no key for this token's key id and algorithm",
             "give the server the issuer's present keys, or use a token of this environment",
         ),
-        Label::TokenMalformed => match of_kind(|fault| matches!(fault, Fault::Malformed(_))) {
+        Label::TokenMalformed => match of_kind(is_of_form) {
             Some(fault) => fault.finding(),
             None => Finding::new(
                 "the server could not read the token, or found two",
@@ -114,11 +134,28 @@ fn by_label(case: Case<'_>, label: Label) -> Option<Finding> {
     Some(finding)
 }
 
+/// What framegate calls malformed.
+fn is_of_form(fault: &Fault) -> bool {
+    match fault {
+        Fault::Malformed(_)
+        | Fault::Unsigned
+        | Fault::Encrypted
+        | Fault::NoNumber(_)
+        | Fault::NoExpiry => true,
+        Fault::Milliseconds(_)
+        | Fault::Expired(_)
+        | Fault::NotYetValid(_)
+        | Fault::Refresh(_)
+        | Fault::Id(_) => false,
+    }
+}
+
 fn of_times(case: Case<'_>, label: Label) -> Finding {
     let is_expired = label == Label::TokenExpired;
     let is_it = |fault: &&Fault| match fault {
         Fault::Expired(_) => is_expired,
         Fault::NotYetValid(_) => !is_expired,
+        Fault::Milliseconds(claim) => !is_expired && *claim != "exp",
         _ => false,
     };
     if let Some(fault) = case.token.and_then(|token| token.faults.iter().find(is_it)) {
@@ -229,6 +266,34 @@ mod tests {
             (Some(&good), Some(Label::Forbidden), None, "does not let its user in"),
             (Some(&good), None, None, "nothing is wrong with it to be seen"),
             (Some(&good), None, Some(900), "the server's clock is 15 minutes ahead"),
+        ];
+        let plan = plan("ws://a/");
+        for (claims, label, ahead, cause) in rows {
+            let token = claims.map(token);
+            let case = Case {
+                plan: &plan,
+                token: token.as_ref(),
+                now: NOW,
+                ahead: *ahead,
+                framegate: true,
+            };
+            let finding = refused(case, *label);
+            assert!(finding.cause.contains(cause), "{claims:?} {label:?}: {finding:?}");
+        }
+    }
+
+    #[test]
+    fn how_a_token_is_written_counts_as_its_form() {
+        let good = json!({ "exp": NOW + 300 });
+        let text = json!({ "exp": (NOW + 300).to_string() });
+        let late = json!({ "exp": NOW + 300, "iat": NOW * 1000 });
+        let endless = json!({ "sub": "u" });
+        let rows: &[(Option<&Value>, Option<Label>, Option<i64>, &str)] = &[
+            (Some(&text), Some(Label::TokenMalformed), None, "`exp` of the token is no number"),
+            (Some(&text), None, None, "`exp` of the token is no number"),
+            (Some(&late), Some(Label::TokenNotYetValid), None, "`iat` of the token is in milli"),
+            (Some(&endless), Some(Label::TokenMalformed), None, "the token has no `exp`"),
+            (Some(&good), Some(Label::TokenMalformed), None, "could not read the token"),
         ];
         let plan = plan("ws://a/");
         for (claims, label, ahead, cause) in rows {

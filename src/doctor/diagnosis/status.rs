@@ -20,12 +20,21 @@ pub fn refused(head: &Head, body: &str, case: Case<'_>) -> (StepName, Finding) {
         return (StepName::Auth, challenged());
     }
     match head.status {
+        401 if wants_basic(head) => (StepName::Auth, auth::basic(case)),
         401 => (StepName::Auth, auth::refused(case, None)),
         403 => (StepName::Auth, forbidden(case)),
         300..=303 | 305..=399 => (StepName::Upgrade, redirect::finding(head, case)),
         400 | 426 => (StepName::Upgrade, bad(head, body)),
         _ => (StepName::Upgrade, other(head, case)),
     }
+}
+
+/// Whether it asks for user and password and for nothing else (RFC 9110 section 11.6.1).
+fn wants_basic(head: &Head) -> bool {
+    let challenges = head.get("www-authenticate").unwrap_or_default().to_ascii_lowercase();
+    let schemes = challenges.split(',').filter_map(|part| part.split_whitespace().next());
+    let has = |wanted: &str| schemes.clone().any(|scheme| scheme == wanted);
+    has("basic") && !has("bearer")
 }
 
 /// framegate names the rule; the request left here as a valid handshake, but the URL is the user's.
@@ -261,6 +270,9 @@ mod tests {
             (400, "Sec-WebSocket-Version: 8, 7\r\n", "", Upgrade, "other versions"),
             (400, "", "{\"code\":0,\"message\":\"Transport unknown\"}", Upgrade, "Socket.IO"),
             (401, "", "", Auth, "no token was sent"),
+            (401, "WWW-Authenticate: Bearer\r\n", "", Auth, "no token was sent"),
+            (401, "WWW-Authenticate: Basic realm=\"a\"\r\n", "", Auth, "wants user and password"),
+            (401, "WWW-Authenticate: Bearer a=b, Basic\r\n", "", Auth, "no token was sent"),
             (403, "cf-mitigated: challenge\r\n", "", Auth, "takes this client for a robot"),
             (403, "", "", Auth, "says no"),
             (404, "", "", Upgrade, "has nothing at /ws"),
