@@ -1,6 +1,6 @@
 //! `framegate doctor`: arguments, output, exit codes. What it does is in [`crate::doctor`].
 
-use std::io::{IsTerminal as _, Write as _};
+use std::io::{self, ErrorKind, IsTerminal as _, Write as _};
 use std::net::Ipv6Addr;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -13,7 +13,7 @@ use tokio::runtime::Builder;
 use super::Exit;
 use super::admin_client::{AdminArgs, AdminClient, AdminError, encoded};
 use crate::config::{TokenSource, units};
-use crate::doctor::plan::{Address, Plan, Token};
+use crate::doctor::plan::{Address, Part, Plan, Token};
 use crate::doctor::render::Style;
 use crate::doctor::report::{Report, StepName};
 use crate::doctor::{compare, render, request, tls, walk};
@@ -98,9 +98,17 @@ pub(super) fn run(args: &DoctorArgs) -> ExitCode {
     clear_progress(args);
     // A name that is still being looked up must not hold the process.
     runtime.shutdown_background();
-    show(args, &reports);
-    let failed = reports.iter().find_map(Report::failed);
-    ExitCode::from(failed.map_or(Exit::Success as u8, StepName::exit_code))
+    let shown = show(args, &reports);
+    let failed = reports.iter().find_map(Report::failed).map(StepName::exit_code);
+    let otherwise = match shown {
+        // Nobody reads it: the exit code tells all the same.
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
+            eprintln!("framegate doctor: the report cannot be written: {error}");
+            Exit::Failure
+        }
+        _ => Exit::Success,
+    };
+    ExitCode::from(failed.unwrap_or(otherwise as u8))
 }
 
 fn admin(args: &DoctorArgs) -> Result<Option<AdminClient>, String> {
@@ -172,16 +180,18 @@ fn prepare(args: &DoctorArgs) -> Result<Prepared, String> {
         insecure: args.insecure,
         ca: args.ca.clone(),
         timeout: args.timeout,
+        part: if args.compare.is_some() { Part::First } else { Part::Only },
     };
     if let Some(message) = request::contradiction(&plan) {
         return Err(message);
     }
     let roots = tls::roots(&plan).map_err(|message| format!("--ca: {message}"))?;
-    let other = args.compare.clone().map(|target| Plan { target, ..plan.clone() });
+    let other =
+        args.compare.clone().map(|target| Plan { target, part: Part::Second, ..plan.clone() });
     Ok((std::iter::once(plan).chain(other).collect(), roots))
 }
 
-fn show(args: &DoctorArgs, reports: &[Report]) {
+fn show(args: &DoctorArgs, reports: &[Report]) -> io::Result<()> {
     let text = if args.json {
         format!("{}\n", json(reports))
     } else {
@@ -192,8 +202,9 @@ fn show(args: &DoctorArgs, reports: &[Report]) {
             [] => String::new(),
         }
     };
-    // Nobody reads it: the exit code tells all the same.
-    let _ = std::io::stdout().write_all(text.as_bytes());
+    let mut stdout = io::stdout();
+    stdout.write_all(text.as_bytes())?;
+    stdout.flush()
 }
 
 fn json(reports: &[Report]) -> Value {
@@ -210,7 +221,7 @@ fn json(reports: &[Report]) -> Value {
 
 /// Colours and broken lines are for terminals (<https://no-color.org>).
 fn style() -> Style {
-    let is_terminal = std::io::stdout().is_terminal();
+    let is_terminal = io::stdout().is_terminal();
     let is_set = |name: &str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
     let is_dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
     Style {
@@ -221,13 +232,13 @@ fn style() -> Style {
 
 /// A line that is overwritten, for somebody who waits.
 fn progress(args: &DoctorArgs, step: StepName) {
-    if !args.json && std::io::stderr().is_terminal() {
+    if !args.json && io::stderr().is_terminal() {
         eprint!("\r\u{1b}[K{}: {} …", step.as_str(), step.doing());
     }
 }
 
 fn clear_progress(args: &DoctorArgs) {
-    if !args.json && std::io::stderr().is_terminal() {
+    if !args.json && io::stderr().is_terminal() {
         eprint!("\r\u{1b}[K");
     }
 }

@@ -35,6 +35,20 @@ pub struct Plan {
     pub ca: Option<PathBuf>,
     /// What every step may take.
     pub timeout: Duration,
+    /// Which of the URLs it is.
+    pub part: Part,
+}
+
+/// Which of the URLs of a run one is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Part {
+    /// There is no other.
+    #[default]
+    Only,
+    /// The other one is that of `--compare`.
+    First,
+    /// That of `--compare`.
+    Second,
 }
 
 /// A WebSocket URL, taken apart.
@@ -221,6 +235,7 @@ pub(super) mod tests {
             insecure: false,
             ca: None,
             timeout: Duration::from_secs(5),
+            part: Part::Only,
         }
     }
 

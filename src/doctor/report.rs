@@ -9,6 +9,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::gateway_view;
+use super::plan::Part;
 use super::secrets::Secrets;
 use crate::telemetry::escape::printable;
 
@@ -91,6 +92,7 @@ pub struct Report {
     /// The same as it was answered.
     gateway_json: Option<Value>,
     secrets: Secrets,
+    part: Part,
 }
 
 impl StepName {
@@ -177,7 +179,14 @@ impl Report {
             gateway: Vec::new(),
             gateway_json: None,
             secrets,
+            part: Part::Only,
         }
+    }
+
+    /// The same of one of two URLs.
+    #[must_use]
+    pub fn of_part(self, part: Part) -> Self {
+        Self { part, ..self }
     }
 
     /// The step that failed.
@@ -270,7 +279,13 @@ impl Report {
     }
 
     fn clean_finding(&self, finding: &Finding) -> Finding {
-        Finding::new(self.clean_line(&finding.cause), self.clean_line(&finding.cure))
+        // Nobody is advised to do what is being done.
+        let cure = match self.part {
+            Part::Only => finding.cure.clone(),
+            Part::First => finding.cure.replace(" with --compare", " (the other URL of this run)"),
+            Part::Second => finding.cure.replace(" with --compare", ""),
+        };
+        Finding::new(self.clean_line(&finding.cause), self.clean_line(&cure))
     }
 
     fn clean_line(&self, line: &str) -> String {
@@ -347,6 +362,21 @@ mod tests {
         assert_eq!(names, [StepName::Upgrade, StepName::Extensions]);
         assert_eq!(report.steps[1].seen, ["extensions", "RSV1"]);
         assert_eq!(report.failed(), Some(StepName::Extensions));
+    }
+
+    #[test]
+    fn nobody_is_advised_to_compare_who_does() {
+        let rows = [
+            (Part::Only, "ask the backend directly with --compare: so"),
+            (Part::First, "ask the backend directly (the other URL of this run): so"),
+            (Part::Second, "ask the backend directly: so"),
+        ];
+        for (part, expected) in rows {
+            let mut report = report().of_part(part);
+            let finding = Finding::new("why", rows[0].1);
+            report.fail(Duration::ZERO, finding.fails(StepName::Upgrade, Vec::new()));
+            assert_eq!(report.json()["steps"][0]["cure"], expected);
+        }
     }
 
     #[test]

@@ -251,6 +251,11 @@ fn certificate(error: &CertificateError) -> CertificateFault {
         {
             CertificateFault::AuthorityAsServer
         }
+        CertificateError::Other(OtherError(inner))
+            if inner.to_string().contains("EndEntityUsedAsCa") =>
+        {
+            CertificateFault::NoAuthority
+        }
         other => CertificateFault::Other(other.to_string()),
     }
 }

@@ -31,7 +31,7 @@ pub async fn walk(
         plan,
         roots,
         progress,
-        report: Report::new(plan.target.shown(), plan.secrets()),
+        report: Report::new(plan.target.shown(), plan.secrets()).of_part(plan.part),
         token: plan.sent_token().map(|text| token::read(text, now)),
         now,
         ahead: None,

@@ -162,6 +162,30 @@ async fn certificates_are_judged_as_browsers_do() {
 }
 
 #[tokio::test]
+async fn a_chain_by_way_of_a_server_is_told_as_such() {
+    let folder = tempfile::tempdir().unwrap();
+    let authority = Authority::new();
+    authority.write(folder.path(), "ca.pem");
+    let ca = folder.path().join("ca.pem").to_str().unwrap().to_owned();
+    let between = authority.sign_changed(&[], named);
+    let mut params = CertificateParams::new(Vec::new()).unwrap();
+    named(&mut params);
+    let issuer = Issuer::new(params, between.key);
+    let key = KeyPair::generate().unwrap();
+    let params = CertificateParams::new(vec!["127.0.0.1".to_owned()]).unwrap();
+    let leaf = Signed { certificate: params.signed_by(&key, &issuer).unwrap(), key };
+    let entry = leaf.write(folder.path(), "gateway");
+    let chain = format!("{}{}", leaf.certificate.pem(), between.certificate.pem());
+    std::fs::write(folder.path().join("gateway.pem"), chain).unwrap();
+    let backend = Backend::start().await;
+    let setup =
+        Setup::open(&backend.url()).listener(&format!("[listener.tls]\ncertificates = [{entry}]"));
+    let gateway = Gateway::start_in(folder, &setup).await;
+    let walked = examine(&wss(gateway.addresses[0]), &["--ca", &ca]).await;
+    walked.expect("a server's as issuer", "tls", "signed by a certificate that is no authority");
+}
+
+#[tokio::test]
 async fn a_certificate_that_ends_soon_is_a_warning() {
     let folder = tempfile::tempdir().unwrap();
     let authority = Authority::new();
@@ -252,6 +276,21 @@ async fn a_server_that_wants_a_client_certificate_fails_at_tls() {
         let gateway = Gateway::start_in(folder, &setup).await;
         let walked = examine(&wss(gateway.addresses[0]), &["--ca", &ca]).await;
         walked.expect("client certificate", "tls", "certificate of their own");
+    }
+}
+
+#[tokio::test]
+async fn a_report_that_cannot_be_written_is_no_success() {
+    let url = ws(Backend::start().await.echo());
+    for options in [&["--json"][..], &[]] {
+        let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_framegate"));
+        command.args(["doctor", &url]).args(options).stdin(Stdio::null()).stdout(full);
+        let child = command.stderr(Stdio::piped()).kill_on_drop(true).spawn().unwrap();
+        let output = within("doctor", child.wait_with_output()).await.unwrap();
+        assert_eq!(output.status.code(), Some(1), "{options:?}");
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert!(said.contains("the report cannot be written: No space left"), "{said}");
     }
 }
 

@@ -372,4 +372,12 @@ async fn two_urls_side_by_side_say_whose_fault_it_is() {
     assert_eq!((walked.code, &walked.json["ok"]), (13, &true.into()), "{:#}", walked.json);
     assert_eq!(walked.json["compare"]["failed"], "upgrade");
     assert!(walked.json["verdict"].as_str().unwrap().contains("for clients all is well"));
+    let refusing = answering(&plain(500, "", "")).await;
+    let gateway = Gateway::start(&Setup::open(&format!("http://{refusing}"))).await;
+    let front = ws(gateway.addresses[0]);
+    let alone = examine(&front, &[]).await;
+    assert!(alone.cure("upgrade").contains("directly with --compare and"), "{}", alone.json);
+    let walked = examine(&front, &["--compare", &ws(refusing)]).await;
+    assert!(walked.cure("upgrade").contains("directly (the other URL of"), "{}", walked.json);
+    assert!(!walked.json.to_string().contains("--compare"), "{}", walked.json);
 }

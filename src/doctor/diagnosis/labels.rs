@@ -44,7 +44,7 @@ pub fn finding(label: Label, case: Case<'_>) -> Finding {
         }
         Label::UpstreamRefused => (
             "framegate let the connection in, but the backend behind it refused the handshake with a status of its own",
-            "ask the backend directly: framegate doctor URL --compare with the backend's address shows what it said",
+            "ask the backend directly with --compare and its address: its own answer shows what it said",
         ),
         other => words(other),
     };

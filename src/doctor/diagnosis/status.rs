@@ -186,7 +186,7 @@ fn other(head: &Head, case: Case<'_>) -> Finding {
              not the balancer's".to_owned(),
         ),
         431 | 414 | 413 => (
-            format!("the request is too large for {author}: usually cookies or a long token"),
+            format!("the request is too large for {}: usually cookies or a long token", head.who()),
             "send less, or raise its header limit".to_owned(),
         ),
         _ => return server_fault(head, &author, &retry),
@@ -288,7 +288,7 @@ mod tests {
                 "removed them",
             ),
             (429, "Retry-After: 7\r\n", "", Upgrade, "(Retry-After: 7)"),
-            (431, "", "", Upgrade, "too large"),
+            (431, "", "", Upgrade, "the request is too large for the server: usually"),
             (500, "", "", Upgrade, "failed while"),
             (502, "", "", Upgrade, "no usable answer"),
             (503, "", "", Upgrade, "takes nobody right now"),

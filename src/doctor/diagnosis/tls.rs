@@ -45,6 +45,7 @@ pub enum CertificateFault {
     Revoked,
     Purpose,
     AuthorityAsServer,
+    NoAuthority,
     Other(String),
 }
 
@@ -123,10 +124,7 @@ fn certificate(fault: &CertificateFault, chain: &[Shown], plan: &Plan, now: i64)
             "the certificate is not valid yet, or this machine's clock is slow",
             "compare `date -u` here with the time; else wait, or have it issued with an earlier begin",
         ),
-        CertificateFault::WrongName => Finding::new(
-            format!("the certificate is for {}, not for {host}", names(leaf)),
-            "use one of those names in the URL, or get a certificate that has this one",
-        ),
+        CertificateFault::WrongName => wrong_name(leaf, host),
         CertificateFault::UnknownIssuer => unknown_issuer(chain, plan),
         CertificateFault::Signature if leaf.is_some_and(Shown::is_self_signed) => {
             unknown_issuer(chain.get(..1).unwrap_or_default(), plan)
@@ -150,6 +148,10 @@ fn certificate(fault: &CertificateFault, chain: &[Shown], plan: &Plan, now: i64)
         CertificateFault::AuthorityAsServer => Finding::new(
             "the server shows the certificate of an authority as its own, as `openssl req -x509` makes it",
             "have that authority sign a certificate for the server, and give the authority to clients with --ca",
+        ),
+        CertificateFault::NoAuthority => Finding::new(
+            "the certificate was signed by a certificate that is no authority (CA:FALSE), so nobody trusts it",
+            "have an authority sign it, or make the one that signed it an authority (basicConstraints CA:TRUE)",
         ),
         CertificateFault::Other(what) => Finding::new(
             format!("the certificate cannot be verified: {what}"),
@@ -206,11 +208,19 @@ fn unknown_issuer(chain: &[Shown], plan: &Plan) -> Finding {
     }
 }
 
-fn names(leaf: Option<&Shown>) -> String {
-    match leaf.map(|leaf| leaf.names.as_slice()) {
-        None | Some([]) => "no name at all (a common name does not count)".to_owned(),
-        Some(names) => names.iter().take(6).cloned().collect::<Vec<_>>().join(", "),
+fn wrong_name(leaf: Option<&Shown>, host: &str) -> Finding {
+    let names = leaf.map(|leaf| leaf.names.as_slice()).unwrap_or_default();
+    if names.is_empty() {
+        return Finding::new(
+            "the certificate is for no name at all: a common name alone does not count",
+            format!("get one that has {host} as a subject alternative name"),
+        );
     }
+    let names = names.iter().take(6).cloned().collect::<Vec<_>>().join(", ");
+    Finding::new(
+        format!("the certificate is for {names}, not for {host}"),
+        "use one of those names in the URL, or get a certificate that has this one",
+    )
 }
 
 /// What is wrong soon, or is sent along for nothing.
@@ -266,12 +276,13 @@ mod tests {
     #[test]
     fn each_fault_of_a_certificate_has_its_own_cause() {
         use CertificateFault::{
-            AuthorityAsServer, Expired, NoAuthorities, UnknownIssuer, WrongName,
+            AuthorityAsServer, Expired, NoAuthorities, NoAuthority, UnknownIssuer, WrongName,
         };
         let lone = [shown("CN=a", "CN=ca")];
         let own = [shown("CN=a", "CN=a")];
         let two = [shown("CN=a", "CN=b"), shown("CN=b", "CN=root")];
-        let rows: [(CertificateFault, &[Shown], &str); 7] = [
+        let rows: [(CertificateFault, &[Shown], &str); 8] = [
+            (NoAuthority, &two, "signed by a certificate that is no authority"),
             (Expired, &lone, "the certificate expired 3 days ago"),
             (WrongName, &lone, "is for other.example, not for chat.example"),
             (WrongName, &[], "no name at all"),
@@ -289,6 +300,8 @@ mod tests {
             let finding = fault(&TlsFault::Certificate(kind), chain, &plan, NOW);
             assert!(finding.cause.contains(cause), "{finding:?}");
         }
+        let finding = fault(&TlsFault::Certificate(WrongName), &[], &plan, NOW);
+        assert_eq!(finding.cure, "get one that has chat.example as a subject alternative name");
         let finding = not_verified(&AuthorityAsServer, &own, &plan, NOW);
         assert!(finding.cause.starts_with("NOT VERIFIED"));
         plan.ca = Some("ca.pem".into());

@@ -87,6 +87,11 @@ impl Walked {
         self.step(step)["cause"].as_str().unwrap_or_default()
     }
 
+    /// What is to be done about a step.
+    pub fn cure(&self, step: &str) -> &str {
+        self.step(step)["cure"].as_str().unwrap_or_default()
+    }
+
     fn step(&self, name: &str) -> &Value {
         let found = self.steps().iter().find(|step| step["name"] == name);
         found.unwrap_or_else(|| panic!("no step {name}: {:#}", self.json))
