@@ -7,6 +7,8 @@ use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
+use super::diagnosis::frames;
+use super::report::Finding;
 use crate::session::record::CloseStatus;
 use crate::session::traffic::MessageKind;
 use crate::stream::Stream;
@@ -60,7 +62,13 @@ pub struct Conversation {
     /// The first bytes of the frame at the front.
     begin: [u8; 2],
     preview: Vec<u8>,
+    /// Payload of the message at the front: what has come of it, and what its frames announce.
     bytes: u64,
+    announced: u64,
+    /// Whether the frame at the front lacks something.
+    is_waiting: bool,
+    /// What is still to be written.
+    unsent: Vec<u8>,
     /// Pings of the server that were answered.
     pub pings: u32,
 }
@@ -77,18 +85,43 @@ impl Conversation {
             begin: [0; 2],
             preview: Vec::new(),
             bytes: 0,
+            announced: 0,
+            is_waiting: false,
+            unsent: Vec::new(),
             pings: 0,
         }
     }
 
     /// Whether a frame has begun and not ended.
     pub fn is_within_frame(&self) -> bool {
-        self.inspector.is_within_frame() || !self.buffer.is_empty()
+        self.inspector.is_within_frame() || self.is_waiting
     }
 
     /// Whether a message has begun and not ended.
     pub fn is_within_message(&self) -> bool {
         self.inspector.is_within_message()
+    }
+
+    /// What has come of a message that has not ended.
+    pub fn come(&self) -> u64 {
+        self.bytes
+    }
+
+    /// What is said of a message that began and has not ended.
+    pub fn unfinished(&self) -> Option<Finding> {
+        match self.inspector.is_within_frame() {
+            true => Some(frames::still_coming(self.bytes, self.announced)),
+            false => self.is_within_message().then(frames::unfinished_message),
+        }
+    }
+
+    /// What is said of a frame that keeps a Pong from coming, where this much had come of it when the
+    /// waiting began.
+    pub fn in_the_way(&self, before: u64) -> Finding {
+        match self.bytes > before {
+            true => frames::still_coming(self.bytes, self.announced),
+            false => frames::unfinished(),
+        }
     }
 
     /// Sends a text message.
@@ -122,23 +155,40 @@ impl Conversation {
             if !self.inspector.is_within_frame() {
                 let byte = |at| self.buffer.get(at).copied().unwrap_or_default();
                 self.begin = [byte(0), byte(1)];
+                if let Ok(Some(header)) = header::parse(&self.buffer, Side::Upstream)
+                    && !header.opcode.is_control()
+                {
+                    self.announced = self.bytes.saturating_add(header.payload_len);
+                }
             }
+            self.is_waiting = false;
             match self.inspector.inspect(&self.buffer) {
                 Err(violation) => return Heard::End(End::Violation(violation, self.begin)),
-                Ok(Step::NeedMore) => match self.stream.read_buf(&mut self.buffer).await {
-                    Ok(1..) => {}
-                    Ok(0) => return Heard::End(End::Lost { was_reset: false }),
-                    Err(error) => {
-                        let was_reset = error.kind() == io::ErrorKind::ConnectionReset;
-                        return Heard::End(End::Lost { was_reset });
+                Ok(Step::NeedMore) => {
+                    self.is_waiting = !self.buffer.is_empty();
+                    if let Some(end) = self.read().await {
+                        return Heard::End(end);
                     }
-                },
+                }
                 Ok(Step::Part { len, payload }) => self.take(len, payload),
                 Ok(Step::Frame { len, payload, content }) => {
                     if let Some(heard) = self.frame(len, payload, content).await {
                         return heard;
                     }
                 }
+            }
+        }
+    }
+
+    /// Reads more; `Some`: there will be no more.
+    async fn read(&mut self) -> Option<End> {
+        self.buffer.reserve(CHUNK);
+        match self.stream.read_buf(&mut self.buffer).await {
+            Ok(1..) => None,
+            Ok(0) => Some(End::Lost { was_reset: false }),
+            Err(error) => {
+                let was_reset = error.kind() == io::ErrorKind::ConnectionReset;
+                Some(End::Lost { was_reset })
             }
         }
     }
@@ -194,8 +244,16 @@ impl Conversation {
         frame.get(at..).unwrap_or_default().to_vec()
     }
 
+    /// Half a frame that was given up would spoil what is written next: its rest goes before that.
     async fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.stream.write_all(bytes).await?;
+        self.unsent.extend_from_slice(bytes);
+        while !self.unsent.is_empty() {
+            let written = self.stream.write(&self.unsent).await?;
+            if written == 0 {
+                return Err(io::ErrorKind::WriteZero.into());
+            }
+            self.unsent.drain(..written.min(self.unsent.len()));
+        }
         self.stream.flush().await
     }
 }
@@ -228,6 +286,8 @@ pub struct Patience {
     pub quiet: Duration,
     /// For all together.
     pub total: Duration,
+    /// For the end of a message that has begun by then.
+    pub whole: Duration,
 }
 
 /// Listens until it is quiet, or the time is over, or the conversation.
@@ -236,11 +296,13 @@ pub async fn gather(conversation: &mut Conversation, patience: Patience) -> (Ser
     let mut series = Series::default();
     loop {
         let wait = if series.count == 0 { patience.first } else { patience.quiet };
-        let left = patience.total.saturating_sub(began.elapsed());
+        let total = if conversation.is_within_message() { patience.whole } else { patience.total };
+        let left = total.saturating_sub(began.elapsed());
         if left.is_zero() {
             return (series, None);
         }
         match tokio::time::timeout(wait.min(left), conversation.next()).await {
+            Err(_) if conversation.is_within_message() => {}
             Err(_) => return (series, None),
             Ok(Heard::Message(message)) => {
                 series.count = series.count.saturating_add(1);
@@ -277,6 +339,9 @@ fn masking() -> Masking {
 
 /// Messages of a series that are kept.
 const LISTED: usize = 5;
+
+/// Bytes that are read at once.
+const CHUNK: usize = 16 * 1024;
 
 /// Bytes of a message that are kept.
 const PREVIEW: usize = 512;

@@ -232,27 +232,26 @@ impl Walk<'_> {
 
     async fn messages(&self, conversation: &mut Conversation) -> Result<Passed<()>, Failure> {
         let limit = self.plan.timeout;
-        let patience = Patience { first: limit.min(JOIN), quiet: QUIET, total: limit.min(BUSY) };
+        let patience =
+            Patience { first: limit.min(JOIN), quiet: QUIET, total: limit.min(BUSY), whole: limit };
         let (joining, end) = gather(conversation, patience).await;
         let mut seen = listed("on joining", &joining);
         if let Some(end) = end {
             return Err(self.ended(end, StepName::Messages, seen));
         }
         let Some(text) = &self.plan.send else {
-            let unfinished = conversation.is_within_message().then(frames::unfinished_message);
-            return Ok(Passed::new((), seen).warn(unfinished));
+            return Ok(Passed::new((), seen).warn(conversation.unfinished()));
         };
         if let Err(error) = conversation.send(text).await {
             seen.push(format!("sending failed: {error}"));
             return Err(frames::lost(true).fails(StepName::Messages, seen));
         }
-        let patience = Patience { first: limit, quiet: QUIET, total: limit };
+        let patience = Patience { first: limit, quiet: QUIET, total: limit, whole: limit };
         let (live, end) = gather(conversation, patience).await;
         seen.extend(listed(&format!("live, after sending {} bytes", text.len()), &live));
         if let Some(end) = end {
             return Err(self.ended(end, StepName::Messages, seen));
         }
-        let unfinished = conversation.is_within_message().then(frames::unfinished_message);
         let nothing = (live.count == 0).then(|| {
             Finding::new(
                 format!("nothing came back within {limit:?}: the server does not answer what was sent, or not \
@@ -260,12 +259,13 @@ impl Walk<'_> {
                 "see whether it is the text this server expects; with two clients, whether the other one gets it",
             )
         });
-        Ok(Passed::new((), seen).warn(unfinished.or(nothing)))
+        Ok(Passed::new((), seen).warn(conversation.unfinished().or(nothing)))
     }
 
     async fn ping(&self, conversation: &mut Conversation) -> Result<Passed<()>, Failure> {
         let payload = fastrand::u64(..).to_be_bytes();
         let began = Instant::now();
+        let (come, pings) = (conversation.come(), conversation.pings);
         let (mut pongs, mut messages) = (0_u64, 0_u64);
         let exchange = async {
             // Where it fails, the next read tells why.
@@ -287,14 +287,19 @@ impl Walk<'_> {
                 if conversation.pings > 0 {
                     seen.push(format!("the server pings too: {} answered", conversation.pings));
                 }
-                Ok(Passed::new((), seen))
+                Ok(Passed::new((), seen).warn(frames::many_pings(conversation.pings)))
             }
             Ok(Err(end)) => Err(self.ended(end, StepName::Ping, Vec::new())),
             Err(_) => {
                 let mut seen = vec![format!("no Pong within {:?}", self.plan.timeout)];
                 seen.extend((messages > 0).then(|| format!("meanwhile {messages} messages")));
+                let pings = conversation.pings.saturating_sub(pings);
+                seen.extend((pings > 0).then(|| format!("meanwhile {pings} Pings of the server")));
                 let finding = match pongs {
-                    0 if conversation.is_within_frame() && messages == 0 => frames::unfinished(),
+                    0 if pings >= frames::MANY => frames::flooded(pings),
+                    0 if conversation.is_within_frame() && messages == 0 => {
+                        conversation.in_the_way(come)
+                    }
                     0 => frames::no_pong(),
                     _ => frames::foreign_pong(),
                 };

@@ -1,9 +1,10 @@
 //! doctor behind the 101: messages, Pings, Closes, and ends without one.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use crate::support::doctor::{doctor, examine, polite, serving, until_close};
-use crate::support::wire::encode;
+use crate::support::wire::{PING, encode};
 use crate::support::{Backend, Gateway, Setup, Wire};
 
 fn ws(address: SocketAddr) -> String {
@@ -253,6 +254,38 @@ async fn a_message_that_is_never_finished_is_a_warning() {
         walked.expect_ok("a message without an end");
         assert!(walked.warning("messages").contains(warned), "{}", walked.json);
     }
+}
+
+#[tokio::test]
+async fn pings_that_leave_no_room_are_told_from_a_dead_server() {
+    let flooding = serving(async |asked| {
+        let (wire, _) = asked.accept("").await.flood(PING, b"ping");
+        deaf(wire).await;
+    });
+    let walked = examine(&ws(flooding.await), &["--timeout", "1s"]).await;
+    walked.expect("Pings without end", "ping", "sends Pings without a pause");
+    let eager = serving(async |asked| {
+        let mut wire = asked.accept("").await;
+        wire.send_raw(&encode(0x89, b"ping", None).repeat(5000)).await;
+        polite(wire).await;
+    });
+    let walked = examine(&ws(eager.await), &[]).await;
+    walked.expect_ok("many Pings");
+    assert!(walked.warning("ping").contains("sent 5000 Pings"), "{}", walked.json);
+}
+
+#[tokio::test]
+async fn a_large_message_that_is_still_coming_is_told_from_one_that_stalls() {
+    let slow = serving(async |asked| {
+        let mut wire = asked.accept("").await;
+        wire.send_raw(b"\x82\x7f\0\0\0\0\x05\xf5\xe1\0").await;
+        // Far slower than doctor waits, until it is gone.
+        wire.drip_until_end(&[0], Duration::from_millis(10)).await;
+    });
+    let walked = examine(&ws(slow.await), &["--timeout", "600ms"]).await;
+    let cause = "a message of 100000000 bytes or more began, of which ";
+    walked.expect("100 MB", "ping", cause);
+    assert!(walked.warning("messages").contains(cause), "{}", walked.json);
 }
 
 #[tokio::test]

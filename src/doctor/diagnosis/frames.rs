@@ -119,6 +119,41 @@ pub fn unfinished_message() -> Finding {
     )
 }
 
+/// A large message of which more and more comes, but not yet all.
+pub fn still_coming(come: u64, announced: u64) -> Finding {
+    Finding::new(
+        format!(
+            "a message of {announced} bytes or more began, of which {come} have come so far: it is too large for \
+                 this connection, or sent too slowly, and all else waits behind it"
+        ),
+        "send less in a message, or in fragments, between which Pongs may pass; or look again with a longer --timeout",
+    )
+}
+
+/// Pings without end, and no Pong.
+pub fn flooded(pings: u32) -> Finding {
+    Finding::new(
+        format!(
+            "the server sends Pings without a pause ({pings} while its Pong was waited for), behind which all else \
+                 has to wait"
+        ),
+        "give its keepalive an interval, such as 20 s, and let it not answer a Pong by another Ping",
+    )
+}
+
+/// As many, but the Pong came.
+pub fn many_pings(pings: u32) -> Option<Finding> {
+    (pings >= MANY).then(|| {
+        Finding::new(
+            format!("the server sent {pings} Pings within a few seconds: clients spend their time and battery on them"),
+            "give its keepalive an interval, such as 20 s",
+        )
+    })
+}
+
+/// Pings of a server, in the few seconds that doctor is there, that are no keepalive any more.
+pub const MANY: u32 = 100;
+
 /// No Close in answer to ours.
 pub fn no_close() -> Finding {
     Finding::new(
