@@ -18,12 +18,12 @@ pub fn lines(session: &Value) -> Vec<String> {
     lines.extend(text("detail").map(|detail| format!("detail: {detail}")));
     let who = [
         "user",
-        "host",
-        "path",
         "route",
         "upstream",
         "endpoint",
         "subprotocol",
+        "host",
+        "path",
         "listener",
         "client",
         "via",
@@ -93,7 +93,7 @@ mod tests {
             "The gateway refused it: the token has expired.",
             "refused: token_expired, by the gateway, in phase admission",
             "detail: the token has expired",
-            "host chat.example, path /ws, route /ws, listener public, client 127.0.0.1:5",
+            "route /ws, host chat.example, path /ws, listener public, client 127.0.0.1:5",
             "its steps: accept 0.0 ms, admission 0.2 ms",
             "Close with the client: none, with the upstream: none",
             "messages from the client: 0, from the upstream: 0",
