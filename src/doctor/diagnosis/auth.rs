@@ -242,7 +242,7 @@ mod tests {
         let good = json!({ "exp": NOW + 300, "aud": "mail", "iss": "https://other" });
         let old = json!({ "exp": NOW - 7200 });
         let refresh = json!({ "exp": NOW + 300, "token_use": "refresh" });
-        let rows: &[(Option<&Value>, Option<Label>, Option<i64>, &str)] = &[
+        let rows: &[Row<'_>] = &[
             (None, None, None, "no token was sent"),
             (None, Some(Label::TokenMissing), None, "no token was sent"),
             (Some(&good), Some(Label::TokenMissing), None, "not where the server looks"),
@@ -267,17 +267,20 @@ mod tests {
             (Some(&good), None, None, "nothing is wrong with it to be seen"),
             (Some(&good), None, Some(900), "the server's clock is 15 minutes ahead"),
         ];
+        assert_told(rows);
+    }
+
+    /// Claims of the token that was shown, what framegate said, seconds the server's clock is ahead, and
+    /// a part of the cause.
+    type Row<'a> = (Option<&'a Value>, Option<Label>, Option<i64>, &'a str);
+
+    fn assert_told(rows: &[Row<'_>]) {
         let plan = plan("ws://a/");
-        for (claims, label, ahead, cause) in rows {
+        for &(claims, label, ahead, cause) in rows {
             let token = claims.map(token);
-            let case = Case {
-                plan: &plan,
-                token: token.as_ref(),
-                now: NOW,
-                ahead: *ahead,
-                framegate: true,
-            };
-            let finding = refused(case, *label);
+            let token = token.as_ref();
+            let finding =
+                refused(Case { plan: &plan, token, now: NOW, ahead, framegate: true }, label);
             assert!(finding.cause.contains(cause), "{claims:?} {label:?}: {finding:?}");
         }
     }
@@ -288,26 +291,14 @@ mod tests {
         let text = json!({ "exp": (NOW + 300).to_string() });
         let late = json!({ "exp": NOW + 300, "iat": NOW * 1000 });
         let endless = json!({ "sub": "u" });
-        let rows: &[(Option<&Value>, Option<Label>, Option<i64>, &str)] = &[
+        let rows: &[Row<'_>] = &[
             (Some(&text), Some(Label::TokenMalformed), None, "`exp` of the token is no number"),
             (Some(&text), None, None, "`exp` of the token is no number"),
             (Some(&late), Some(Label::TokenNotYetValid), None, "`iat` of the token is in milli"),
             (Some(&endless), Some(Label::TokenMalformed), None, "the token has no `exp`"),
             (Some(&good), Some(Label::TokenMalformed), None, "could not read the token"),
         ];
-        let plan = plan("ws://a/");
-        for (claims, label, ahead, cause) in rows {
-            let token = claims.map(token);
-            let case = Case {
-                plan: &plan,
-                token: token.as_ref(),
-                now: NOW,
-                ahead: *ahead,
-                framegate: true,
-            };
-            let finding = refused(case, *label);
-            assert!(finding.cause.contains(cause), "{claims:?} {label:?}: {finding:?}");
-        }
+        assert_told(rows);
     }
 
     #[test]
