@@ -126,7 +126,8 @@ async fn secure(
     let patience = patience.min(timeouts.tls_handshake);
     let first = timeout(patience, first_byte(&tcp)).await.map_err(|_| late())?;
     match first {
-        None => Err(failed(NoRequest::Closed.as_str())),
+        // Not a handshake that failed: balancers look whether the port is open.
+        None => Err(GaveUp::by_client(Phase::Accept, NoRequest::Closed.as_str())),
         Some(TLS_HANDSHAKE_RECORD) => {
             let accept = ServerTls::accept(tcp, Arc::clone(&tls.config), tls.asks_certificate());
             let accepted = timeout(timeouts.tls_handshake, accept).await.map_err(|_| late())?;

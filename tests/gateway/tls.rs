@@ -290,7 +290,7 @@ async fn a_port_scan_that_says_nothing_is_logged_as_such() {
     let authority = Authority::new();
     let mut secure = gateway_with(&authority, "").await;
     let mut plain = Gateway::start(&Setup::open("http://127.0.0.1:9")).await;
-    for (gateway, phase) in [(&mut secure, "tls"), (&mut plain, "request")] {
+    for (gateway, phase) in [(&mut secure, "accept"), (&mut plain, "request")] {
         drop(Client::new(gateway.addresses[0]).tcp().await);
         let line = gateway.no_request_line("closed without a request").await;
         assert_eq!(line["phase"], phase);

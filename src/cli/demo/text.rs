@@ -63,7 +63,11 @@ verifier = "demo"
 origins = []                           # any page; a real service names its own
 forward = {{ token = "strip", identity = true }}   # the backend gets X-Auth-User, no token
 
+[timeouts]
+close = "2s"
+
 [limits]
+connections = 1000
 connections_per_user = 10
 when_user_full = "evict_oldest"        # the eleventh connection ends the first, with 4409
 
