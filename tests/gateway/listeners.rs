@@ -134,6 +134,10 @@ async fn the_balancers_question_is_answered_and_is_no_event() {
     assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
     assert!(answer.contains("\r\nconnection: close\r\n"), "{answer}");
     assert!(answer.ends_with("\r\n\r\nok\n"), "{answer}");
+    let mut wire = Wire::new(gateway.client().tcp().await, None);
+    wire.send_raw(question.replace("GET", "HEAD").as_bytes()).await;
+    let answer = wire.rest().await;
+    assert!(answer.starts_with("HTTP/1.1 200 OK\r\n") && answer.ends_with("\r\n\r\n"), "{answer}");
     let ok = (200, "ok\n".to_owned());
     assert_eq!(http_get(gateway.addresses[0], HEALTH, "balancer").await, ok);
     drop(wire);
