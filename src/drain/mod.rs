@@ -24,7 +24,7 @@ pub async fn run(gateway: &Arc<Gateway>, stop_listening: CancellationToken) {
     let drain = gateway.config().drain.clone();
     let process = gateway.process();
     process.begin_drain();
-    process.sheds.stop_all();
+    process.sheds.stop_all(gateway.telemetry());
     let limit = drain.announce + UNDER_WAY + drain.window + drain.grace;
     gateway.telemetry().drain_announced(drain.announce, limit);
     if !drain.announce.is_zero() {
@@ -62,20 +62,29 @@ async fn close_all(gateway: &Gateway, window: Duration) {
     // The successor may be there only when we are gone.
     let absence = window.min(plan::LONGEST_ABSENCE);
     let turns = plan::plan(sessions.len(), window, absence, fastrand::u64(..));
-    pace(sessions, turns).await;
+    pace(sessions, turns, || true).await;
     // A handshake that was under way when the drain began may have become a session since, or still
     // become one.
     gateway.registry().close(window);
 }
 
-/// Orders these sessions to close, in an order that follows from nothing.
-async fn pace(mut sessions: Vec<Arc<SessionHandle>>, turns: Vec<Turn>) {
+/// Orders these sessions to close, in an order that follows from nothing; whether all of them, or
+/// `may_go_on` kept the rest from it.
+async fn pace(
+    mut sessions: Vec<Arc<SessionHandle>>,
+    turns: Vec<Turn>,
+    may_go_on: impl Fn() -> bool,
+) -> bool {
     fastrand::shuffle(&mut sessions);
     let began = Instant::now();
     for (session, Turn { after, retry }) in sessions.into_iter().zip(turns) {
         sleep_until(began + after).await;
+        if !may_go_on() {
+            return false;
+        }
         session.order(Order::End(Ending::Drained { retry }));
     }
+    true
 }
 
 /// Time for handshakes that have begun.

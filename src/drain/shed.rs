@@ -7,6 +7,7 @@
 
 use std::collections::HashMap;
 use std::future::Future;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -16,11 +17,34 @@ use tokio_util::task::TaskTracker;
 use super::{pace, plan};
 use crate::gateway::Gateway;
 use crate::session::registry::SessionHandle;
+use crate::telemetry::Telemetry;
 use crate::upstream::endpoint::{Endpoint, Upstream};
 
 /// What is under way.
 #[derive(Debug, Default)]
-pub(crate) struct Sheds(Mutex<HashMap<What, DropGuard>>);
+pub(crate) struct Sheds(Mutex<HashMap<What, UnderWay>>);
+
+#[derive(Debug)]
+struct UnderWay {
+    progress: Arc<Progress>,
+    /// Ends the task.
+    _stop: DropGuard,
+}
+
+/// How far closing a share has come; of an endpoint nobody asks.
+#[derive(Debug, Default)]
+struct Progress {
+    of: usize,
+    /// [`STOPPED`] once nobody is to be told any more.
+    told: AtomicUsize,
+}
+
+/// What one that was stopped had done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Stopped {
+    told: usize,
+    left: usize,
+}
 
 /// What is being closed.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -35,44 +59,85 @@ impl Sheds {
         &self,
         what: What,
         tasks: &TaskTracker,
+        progress: Arc<Progress>,
         closing: impl Future<Output = ()> + Send + 'static,
-    ) {
+    ) -> Option<Stopped> {
         let stop = CancellationToken::new();
-        let before = self.under_way().insert(what, stop.clone().drop_guard());
-        drop(before);
+        let under_way = UnderWay { progress, _stop: stop.clone().drop_guard() };
+        let before = self.under_way().insert(what, under_way);
         tasks.spawn(async move {
             // Stopped or through, it is over.
             let _ = stop.run_until_cancelled(closing).await;
         });
+        before.and_then(|before| before.progress.stop())
     }
 
-    fn stop(&self, what: &What) {
-        self.under_way().remove(what);
+    /// What it had done, if it was not through.
+    fn stop(&self, what: &What) -> Option<Stopped> {
+        self.under_way().remove(what).and_then(|before| before.progress.stop())
     }
 
     /// Whatever is under way ends here: all sessions are going to be closed.
-    pub(super) fn stop_all(&self) {
+    pub(super) fn stop_all(&self, telemetry: &Telemetry) {
+        if let Some(Stopped { told, left }) = self.stop(&What::Share) {
+            telemetry.shed_replaced(told, left);
+        }
         self.under_way().clear();
     }
 
-    fn under_way(&self) -> MutexGuard<'_, HashMap<What, DropGuard>> {
+    fn under_way(&self) -> MutexGuard<'_, HashMap<What, UnderWay>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Closes this share of the open sessions, whichever, over `window`; how many that is.
+impl Progress {
+    fn of(count: usize) -> Arc<Self> {
+        Arc::new(Self { of: count, told: AtomicUsize::new(0) })
+    }
+
+    /// Whether the next may be told; it then counts as told.
+    fn go_on(&self) -> bool {
+        let next = |told| (told < self.of).then(|| told + 1);
+        self.told.fetch_update(Ordering::Relaxed, Ordering::Relaxed, next).is_ok()
+    }
+
+    /// Nobody is told from here on; nothing to tell of it where all were told already.
+    fn stop(&self) -> Option<Stopped> {
+        let told = self.told.swap(STOPPED, Ordering::Relaxed);
+        (told < self.of).then(|| Stopped { told, left: self.of - told })
+    }
+}
+
+/// Closes this share of the open sessions, whichever, over `window`; how many that is. No share stops
+/// what is under way.
 pub(crate) fn shed(gateway: &Gateway, percent: f64, window: Duration) -> usize {
     let process = gateway.process();
+    let telemetry = Arc::clone(gateway.telemetry());
+    let before = process.sheds.stop(&What::Share);
+    if percent <= 0.0 {
+        if let Some(Stopped { told, left }) = before {
+            telemetry.shed_stopped(told, left);
+        }
+        return 0;
+    }
     let mut sessions = gateway.registry().snapshot();
     fastrand::shuffle(&mut sessions);
     sessions.truncate(share(sessions.len(), percent));
     let count = sessions.len();
-    let telemetry = Arc::clone(gateway.telemetry());
+    let replaced = |Stopped { told, left }| gateway.telemetry().shed_replaced(told, left);
+    before.into_iter().for_each(replaced);
     telemetry.shed_started(count, window);
-    process.sheds.begin(What::Share, &process.tasks, async move {
-        close(sessions, window).await;
-        telemetry.shed_finished();
-    });
+    let progress = Progress::of(count);
+    let closing = {
+        let progress = Arc::clone(&progress);
+        async move {
+            if close(sessions, window, || progress.go_on()).await {
+                telemetry.shed_finished();
+            }
+        }
+    };
+    // Another may have been asked for at the same moment.
+    process.sheds.begin(What::Share, &process.tasks, progress, closing).map(replaced);
     count
 }
 
@@ -91,12 +156,12 @@ pub(crate) fn empty(
     telemetry.endpoint_drain_started(index, endpoint.index, count, window);
     let what = What::of(upstream, endpoint);
     let (registry, endpoint) = (Arc::clone(&process.registry), Arc::clone(endpoint));
-    process.sheds.begin(what, &process.tasks, async move {
+    process.sheds.begin(what, &process.tasks, Arc::default(), async move {
         let mut window = window;
         loop {
             let mut sessions = registry.snapshot();
             sessions.retain(|session| session.is_on(&name, &endpoint.label));
-            close(sessions, std::mem::take(&mut window)).await;
+            close(sessions, std::mem::take(&mut window), || true).await;
             if endpoint.state.sessions() == 0 {
                 return telemetry.endpoint_emptied(index, endpoint.index);
             }
@@ -118,10 +183,15 @@ pub(crate) fn fill(gateway: &Gateway, upstream: &Upstream, endpoint: &Endpoint) 
     }
 }
 
-async fn close(sessions: Vec<Arc<SessionHandle>>, window: Duration) {
+/// Whether all were told.
+async fn close(
+    sessions: Vec<Arc<SessionHandle>>,
+    window: Duration,
+    may_go_on: impl Fn() -> bool,
+) -> bool {
     // Others are there to take their clients at once.
     let turns = plan::plan(sessions.len(), window, Duration::ZERO, fastrand::u64(..));
-    pace(sessions, turns).await;
+    pace(sessions, turns, may_go_on).await
 }
 
 /// So many of `count`, to the nearest; at least one where anything was asked for.
@@ -136,6 +206,8 @@ impl What {
     }
 }
 
+/// More than there can be sessions.
+const STOPPED: usize = usize::MAX;
 /// How often is looked for sessions that were still being opened.
 const LOOK: Duration = Duration::from_secs(1);
 
@@ -155,6 +227,22 @@ mod tests {
             (0, 100.0, 0),
         ] {
             assert_eq!(share(count, percent), expected, "{percent} % of {count}");
+        }
+    }
+
+    #[test]
+    fn what_is_stopped_tells_how_far_it_came_and_goes_no_further() {
+        for (count, told, expected) in [
+            (3, 0, Some(Stopped { told: 0, left: 3 })),
+            (3, 2, Some(Stopped { told: 2, left: 1 })),
+            (3, 3, None),
+            (0, 0, None),
+        ] {
+            let progress = Progress::of(count);
+            assert!((0..told).all(|_| progress.go_on()));
+            assert_eq!(progress.stop(), expected, "{told} of {count}");
+            assert!(!progress.go_on(), "stopped");
+            assert_eq!(progress.stop(), None, "only once");
         }
     }
 }

@@ -65,6 +65,16 @@ async fn expect_log(gateway: &mut Gateway, message: &str, times: usize) {
     gateway.wait_for_log(message, |lines| lines.iter().filter(is_it).count() >= times).await;
 }
 
+/// An event about shedding, with its numbers.
+fn of_sheds(line: &Value) -> Option<String> {
+    let message = line["message"].as_str().filter(|message| message.contains("shed"))?;
+    Some(match (&line["sessions"], &line["told"], &line["left"]) {
+        (Value::Null, Value::Null, Value::Null) => message.to_owned(),
+        (Value::Null, told, left) => format!("{message}: {told} told, {left} left"),
+        (sessions, ..) => format!("{message}: {sessions}"),
+    })
+}
+
 #[tokio::test]
 async fn a_share_is_closed_over_the_window_and_newcomers_are_welcome() {
     const SESSIONS: usize = 40;
@@ -104,6 +114,21 @@ async fn a_shed_takes_the_place_of_the_one_before_and_none_stops_it() {
     gateway.admin("POST /api/drain?percent=100&window=8760h").await;
     let (_, none) = gateway.admin("POST /api/drain?percent=0").await;
     assert_eq!(none["sessions"], 0);
+    // Nothing is under way any more.
+    gateway.admin("POST /api/drain?percent=0").await;
+    expect_log(&mut gateway, "shedding was stopped", 1).await;
+    let told: Vec<_> = gateway.log().iter().filter_map(of_sheds).collect();
+    assert_eq!(
+        told,
+        [
+            "sessions are being shed: 10",
+            "shedding was replaced by another: 0 told, 10 left",
+            "sessions are being shed: 3",
+            "every session to be shed has been told to close",
+            "sessions are being shed: 7",
+            "shedding was stopped: 0 told, 7 left",
+        ]
+    );
     for wire in &mut left {
         is_served(wire).await;
     }

@@ -48,6 +48,16 @@ impl Telemetry {
         tracing::info!("every session to be shed has been told to close");
     }
 
+    /// An operator has stopped a shed: so many sessions were told to close, the others stay.
+    pub fn shed_stopped(&self, told: usize, left: usize) {
+        tracing::info!(told, left, "shedding was stopped");
+    }
+
+    /// The same, because another shed or the end of the gateway takes its place.
+    pub fn shed_replaced(&self, told: usize, left: usize) {
+        tracing::info!(told, left, "shedding was replaced by another");
+    }
+
     /// An endpoint gets no new sessions, and those on it are being closed.
     pub fn endpoint_drain_started(
         &self,
