@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use crate::admin::guards::Guards;
 use crate::admission::Admission;
-use crate::config::{Config, Problem};
+use crate::config::{Admin, Config, Problem};
 use crate::listener::Listener;
 use crate::process::Process;
 use crate::telemetry::metrics::unix_now;
@@ -15,6 +15,18 @@ use crate::upstream::endpoint::Upstream;
 
 /// Reads a configuration file; all problems at once.
 pub fn read(file: &Path) -> Result<Config, Vec<Problem>> {
+    parse(file, Config::parse_with_credentials)
+}
+
+/// The same of its `[admin]` alone, whatever is wrong elsewhere.
+pub fn read_admin(file: &Path) -> Result<Option<Admin>, Vec<Problem>> {
+    parse(file, Config::parse_admin)
+}
+
+fn parse<T>(
+    file: &Path,
+    parse: impl FnOnce(&str, &Path, Option<&Path>) -> Result<T, Vec<Problem>>,
+) -> Result<T, Vec<Problem>> {
     let whole_file = |message| vec![Problem { path: String::new(), line: None, message }];
     let text = std::fs::read_to_string(file)
         .map_err(|error| whole_file(format!("cannot be read: {error}")))?;
@@ -22,7 +34,7 @@ pub fn read(file: &Path) -> Result<Config, Vec<Problem>> {
     let folder = file.parent().unwrap_or_else(|| Path::new("")).to_owned();
     // Secrets that systemd keeps for the service (LoadCredential=).
     let credentials = std::env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from);
-    Config::parse_with_credentials(&text, &folder, credentials.as_deref())
+    parse(&text, &folder, credentials.as_deref())
 }
 
 /// Everything read that a configuration names, and nothing bound.

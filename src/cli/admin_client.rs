@@ -20,8 +20,9 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::time::timeout;
 
-use crate::config::{Admin, AdminBind};
+use crate::config::{Admin, AdminBind, Problem};
 use crate::load;
+use crate::telemetry::escape::printable;
 
 /// Where the admin listener is, and what it wants to see.
 #[derive(Debug, Clone, clap::Args)]
@@ -77,7 +78,11 @@ pub enum AdminError {
     )]
     Tls(String),
     /// The configuration has problems.
-    #[error("{} cannot be used: {first}; `framegate check` tells all problems", file.display())]
+    #[error(
+        "{} cannot be used: {first}; `framegate check` tells all problems\nWithout the file: \
+         --admin http://HOST:PORT (or unix:PATH) and, if the gateway has admin.token_file, --token-file FILE",
+        file.display()
+    )]
     Config {
         /// The file.
         file: PathBuf,
@@ -289,11 +294,20 @@ fn parse(admin: &str) -> Result<Target, AdminError> {
 }
 
 fn from_config(file: &Path) -> Result<(Target, Option<PathBuf>), AdminError> {
-    let config = load::read(file).map_err(|problems| AdminError::Config {
-        file: file.to_owned(),
-        first: problems.first().map(ToString::to_string).unwrap_or_default(),
-    })?;
-    let Some(Admin { bind, token_file, .. }) = config.admin else {
+    let first =
+        |problems: Vec<Problem>| problems.first().map(ToString::to_string).unwrap_or_default();
+    let admin = load::read_admin(file)
+        .map_err(|problems| AdminError::Config { file: file.to_owned(), first: first(problems) })?;
+    // What is asked may run on with what it took before the mistakes came in.
+    if let Err(problems) = load::read(file) {
+        let warning = format!(
+            "{} has mistakes, only its [admin] is used: {}; `framegate check` tells all problems",
+            file.display(),
+            first(problems)
+        );
+        eprintln!("framegate: warning: {}", printable(&warning));
+    }
+    let Some(Admin { bind, token_file, .. }) = admin else {
         return Err(AdminError::Off(file.to_owned()));
     };
     let target = match bind {

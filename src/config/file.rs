@@ -37,6 +37,23 @@ pub(super) fn parse(
     Ok(config)
 }
 
+/// Reads `[admin]` alone; see [`Config::parse_admin`].
+pub(super) fn parse_admin(
+    text: &str,
+    folder: &Path,
+    credentials: Option<&Path>,
+) -> Result<Option<Admin>, Vec<Problem>> {
+    let report = Report::new(text, folder, credentials);
+    let document = match DeTable::parse(text) {
+        Ok(document) => document.into_inner(),
+        Err(error) => return Err(vec![syntax_problem(text, &report, &error)]),
+    };
+    // The other sections are not asked for, nor called unknown.
+    let admin = report.root(document).section("admin", Admin::read);
+    let (problems, _) = report.finish();
+    if problems.is_empty() { Ok(admin) } else { Err(problems) }
+}
+
 /// Reads all sections. With any problem recorded, the result has gaps and is of no use.
 pub(super) fn read(root: &mut Table<'_, '_>) -> Config {
     let listeners = read_listeners(root);

@@ -93,6 +93,18 @@ impl Config {
         file::parse(text, folder, credentials)
     }
 
+    /// Reads `[admin]` alone, whatever is wrong elsewhere: for whoever asks a gateway that runs on.
+    ///
+    /// # Errors
+    /// What is wrong with that table, or that the text is not TOML.
+    pub fn parse_admin(
+        text: &str,
+        folder: &Path,
+        credentials: Option<&Path>,
+    ) -> Result<Option<Admin>, Vec<Problem>> {
+        file::parse_admin(text, folder, credentials)
+    }
+
     /// What is legal but probably not meant, or worth a second look.
     pub fn warnings(&self) -> Vec<Problem> {
         warnings::warnings(self)

@@ -163,9 +163,26 @@ async fn address_and_token_come_from_arguments_or_from_the_configuration() {
     let mut setup = Setup::open("http://127.0.0.1:9");
     setup.admin = "bind = \"unix:admin.sock\"\ntoken_file = \"admin-token\"\n".to_owned();
     let unix = format!("unix:{socket}");
+    let at = folder.path().to_owned();
     let _gateway = Gateway::start_in(folder, &setup).await;
-    let rows: [(&[&str], i32, &str); 8] = [
+    // As after a reload that was rejected: the gateway runs on.
+    let text = std::fs::read_to_string(&config).unwrap();
+    let [elsewhere, in_admin, no_toml] = [
+        ("elsewhere.toml", text.replace("upstream = \"chat\"", "upstream = \"chta\"")),
+        ("in-admin.toml", text.replace("token_file =", "token_fil =")),
+        ("no-toml.toml", format!("{text}\n[[route")),
+    ]
+    .map(|(name, changed)| {
+        assert_ne!(changed, text, "{name}");
+        std::fs::write(at.join(name), changed).unwrap();
+        at.join(name).to_str().unwrap().to_owned()
+    });
+    let rows: [(&[&str], i32, &str); 12] = [
         (&["--config", &config], 0, ""),
+        (&["--config", &elsewhere], 0, "has mistakes, only its [admin] is used: line "),
+        (&["--config", &elsewhere], 0, "no upstream is called \"chta\""),
+        (&["--config", &in_admin], 1, "--admin http://HOST:PORT"),
+        (&["--config", &no_toml], 1, "this is not TOML"),
         (&["--admin", &unix, "--token-file", &good], 0, ""),
         (&["--admin", &unix], 1, "give --token-file FILE"),
         (&["--admin", &unix, "--token-file", &wrong], 1, "does not take this token"),
