@@ -38,7 +38,7 @@ pub static RECENT: Resource = Resource {
     access: Access::Token,
     actions: &[Action {
         verb: Verb::Get,
-        query: Takes::Only(&["limit", "label"]),
+        query: Takes::Only(&["user", "route", "client", "q", "limit", "label"]),
         handler: list_recent,
     }],
 };
@@ -113,9 +113,12 @@ fn list_recent(gateway: &Arc<Gateway>, call: &Call) -> Result<Response<Bytes>, F
             Failure::bad(format!("there is no label {text:?}; the README lists them"))
         })?),
     };
+    let filter = Filter::of(call);
     let ended = gateway.telemetry().recent.all(Instant::now());
-    let wanted = ended.iter().filter(|ended| label.is_none_or(|it| label_of(&ended.record) == it));
-    let sessions = wanted.take(limit).map(|ended| SessionView::ended(ended)).collect();
+    let wanted = ended.iter().map(|ended| &**ended).filter(|ended| {
+        label.is_none_or(|it| label_of(&ended.record) == it) && filter.takes(&ended.record)
+    });
+    let sessions = wanted.take(limit).map(SessionView::ended).collect();
     Ok(json(StatusCode::OK, &RecentList { now: rfc3339(SystemTime::now()), sessions }))
 }
 

@@ -29,7 +29,7 @@ pub struct SessionsArgs {
     #[arg(long, value_name = "N")]
     limit: Option<String>,
     /// Those that have ended in the last ten minutes instead
-    #[arg(long, conflicts_with_all = ["user", "route", "client", "search"])]
+    #[arg(long)]
     recent: bool,
     /// With --recent: those that ended so
     #[arg(long, requires = "recent")]
@@ -65,22 +65,21 @@ pub struct HealthArgs {
 }
 
 pub(super) async fn sessions(args: &SessionsArgs) -> Exit {
+    let which = [
+        ("user", args.user.clone()),
+        ("route", args.route.clone()),
+        ("client", args.client.clone()),
+        ("q", args.search.clone()),
+        ("limit", args.limit.clone()),
+        // Only with --recent.
+        ("label", args.label.clone()),
+    ];
     let path = match &args.id {
         Some(id) => format!("/api/sessions/{}", encoded(id)),
         None if args.recent => {
-            let query = query(&[("limit", args.limit.clone()), ("label", args.label.clone())]);
-            format!("/api/sessions/recent{query}")
+            format!("/api/sessions/recent{}", query(&which))
         }
-        None => {
-            let query = query(&[
-                ("user", args.user.clone()),
-                ("route", args.route.clone()),
-                ("client", args.client.clone()),
-                ("q", args.search.clone()),
-                ("limit", args.limit.clone()),
-            ]);
-            format!("/api/sessions{query}")
-        }
+        None => format!("/api/sessions{}", query(&which)),
     };
     let show = match (&args.id, args.recent) {
         (Some(_), _) => one,

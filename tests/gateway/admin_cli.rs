@@ -105,6 +105,19 @@ async fn one_session_is_shown_open_and_ended() {
     assert!(ran.stdout.starts_with("ENDED"), "{}", ran.stdout);
     assert_eq!(ran.stdout.lines().count(), 2, "{}", ran.stdout);
     assert!(ran.stdout.contains(&format!("{id}  ended  kicked  admin")), "{}", ran.stdout);
+    let rows: [(&[&str], bool); 6] = [
+        (&["--user", "ann"], true),
+        (&["--user", "an"], false),
+        (&["--route", "/ws", "--client", "127.0.0.1", "--label", "kicked"], true),
+        (&["--client", "127.0.0.2"], false),
+        (&["--search", "ANN"], true),
+        (&["--search", "ANN", "--label", "drained"], false),
+    ];
+    for (filter, is_shown) in rows {
+        let ran = ask(&gateway, &[&["sessions", "--recent"], filter].concat()).await;
+        assert_eq!(ran.code, 0, "{filter:?}: {ran:?}");
+        assert_eq!(ran.stdout.contains(&id), is_shown, "{filter:?}: {ran:?}");
+    }
     let ran = ask(&gateway, &["kick", &id]).await;
     assert_eq!(ran.code, 1);
     assert!(ran.stderr.contains("this session is over already"), "{ran:?}");
