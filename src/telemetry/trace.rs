@@ -74,7 +74,7 @@ impl Telemetry {
     pub(super) fn end_traced(&self, record: &SessionRecord) {
         let Some(trace) = self.traces.of(record, Instant::now()) else { return };
         let (outcome, label, status) = match record.outcome {
-            Outcome::Ended(label) => ("ended", label, None),
+            Outcome::Ended(label) => ("accepted", label, None),
             Outcome::Refused(refused) => ("refused", refused.label, Some(refused.status)),
             Outcome::Abandoned => ("abandoned", label_before_an_answer(record.by), None),
             Outcome::NoRequest(_) => ("no_request", label_before_an_answer(record.by), None),

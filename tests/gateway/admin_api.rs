@@ -452,6 +452,8 @@ async fn a_trace_tells_steps_and_frame_headers_and_nothing_that_is_in_them() {
     assert!(refused["violation"].as_str().unwrap().contains("reserved bit"), "{refused}");
     let [over] = traced(&lines, "connection over").try_into().unwrap();
     assert_eq!((&over["label"], &over["by"]), (&"client_violation".into(), &"client".into()));
+    let access = gateway.line_of(&id).await;
+    assert_eq!((&over["outcome"], &access["outcome"]), (&"accepted".into(), &"accepted".into()));
     for line in &all {
         let text = line.to_string();
         assert!(!text.contains("s3cret") && !text.contains(&secret_token), "{text}");
