@@ -99,10 +99,21 @@ pub(super) async fn kick(args: &KickArgs) -> Exit {
         }
     };
     let kicked = |answer: &Value| match number(&answer["kicked"]) {
+        // It stands among the errors.
+        0 => String::new(),
         1 => "1 session kicked\n".to_owned(),
         count => format!("{count} sessions kicked\n"),
     };
-    tell(&args.admin, ask(&args.admin, Verb::Delete, &path).await, kicked)
+    let answered = ask(&args.admin, Verb::Delete, &path).await;
+    let is_nobody = answered.as_ref().is_ok_and(|answered| number(&answered.body["kicked"]) == 0);
+    match tell(&args.admin, answered, kicked) {
+        Exit::Success if is_nobody => {
+            let user = args.user.as_deref().unwrap_or_default();
+            eprintln!("framegate: no open session of user {}", printable(user));
+            Exit::Failure
+        }
+        exit => exit,
+    }
 }
 
 pub(super) async fn health(args: &HealthArgs) -> Exit {

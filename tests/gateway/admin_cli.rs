@@ -137,6 +137,11 @@ async fn a_user_is_kicked_whatever_the_name() {
         assert_eq!(wire.expect_close().await, (Some(4403), "kicked".to_owned()));
     }
     assert_eq!(api(&gateway, &format!("GET /api/sessions/{other}")).await.1["state"], "open");
+    for (arguments, stdout) in [(&["--json"][..], "{\"kicked\":0}\n"), (&[], "")] {
+        let ran = ask(&gateway, &[&["kick", "--user", "zed\u{202e}"], arguments].concat()).await;
+        assert_eq!((ran.code, ran.stdout.as_str()), (1, stdout));
+        assert_eq!(ran.stderr, "framegate: no open session of user zed\\u{202e}\n");
+    }
     for wrong in [&["kick"][..], &["kick", "0123456789abcdef", "--user", "a"]] {
         assert_eq!(run(wrong).await.code, 64, "{wrong:?}");
     }
