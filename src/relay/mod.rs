@@ -104,7 +104,7 @@ pub async fn run<P, C>(environment: Arc<Environment>, opening: Opening<P, C>) {
     record.client_close = report.client;
     record.upstream_close = report.upstream;
     record.cut_frame = report.cut_frame;
-    record.detail = ending.detail();
+    record.detail = ending.detail(&config.routes[route].limits);
     record.traffic = handle.traffic.counts();
     environment.telemetry.metrics.add_traffic(route, &handle.traffic.take_unreported());
     environment.telemetry.connection_recorded(&record, Some(route));

@@ -66,8 +66,8 @@ impl Telemetry {
 
     /// A frame of a watched session is not passed on.
     pub fn frame_refused(&self, trace: &Trace, id: SessionId, from: Side, violation: Violation) {
-        let (trace, from) = (trace.id, from.as_str());
-        tracing::info!(target: TRACE, trace, %id, from, %violation, "frame refused");
+        let (trace, violation, from) = (trace.id, violation.told(from), from.as_str());
+        tracing::info!(target: TRACE, trace, %id, from, violation, "frame refused");
     }
 
     /// A connection that is watched is over.

@@ -2,7 +2,7 @@
 //!
 //! With `admission::rejection`, the only place that chooses close codes.
 
-use crate::config::CloseCodes;
+use crate::config::{CloseCodes, RouteLimits};
 use crate::session::label::Label;
 use crate::session::record::CloseStatus;
 use crate::session::termination::By;
@@ -164,7 +164,7 @@ fn blame(violation: Violation) -> u16 {
         | Violation::Control
         | Violation::CloseCode(_) => 1002,
         Violation::Utf8 => 1007,
-        Violation::Size => 1009,
+        Violation::Size | Violation::Fragments => 1009,
     }
 }
 
@@ -249,14 +249,14 @@ impl Ending {
         }
     }
 
-    /// One sentence for the log; nothing of the peers' payload.
-    pub fn detail(&self) -> Option<String> {
+    /// One sentence for the log, in a route with these limits; nothing of the peers' payload.
+    pub fn detail(&self, limits: &RouteLimits) -> Option<String> {
         match self {
             Self::ClientTimeout(silence) => Some(format!("the client {}", silence.describe())),
             Self::UpstreamStalled(silence) => Some(format!("the upstream {}", silence.describe())),
-            _ => {
-                self.violation().map(|(side, violation)| format!("{}: {violation}", side.as_str()))
-            }
+            _ => self.violation().map(|(side, violation)| {
+                format!("{}: {}", side.as_str(), violation.told_with(side, limits))
+            }),
         }
     }
 }
@@ -276,6 +276,7 @@ const NEVER_ON_THE_WIRE: u16 = 1005;
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::telemetry::testing;
 
     fn codes(ending: &Ending) -> (String, String) {
         let overrides = CloseCodes::default();
@@ -290,6 +291,39 @@ mod tests {
     }
 
     #[test]
+    fn a_breach_of_a_limit_is_told_with_the_setting_and_its_value() {
+        use Ending as E;
+        let limits = RouteLimits {
+            message_size: 11,
+            upstream_message_size: 12,
+            fragments: 13,
+            ..testing::config().routes[0].limits.clone()
+        };
+        for (ending, detail) in [
+            (
+                E::ClientViolation(Violation::Size),
+                "client: the message is larger than limits.message_size, 11 bytes",
+            ),
+            (
+                E::UpstreamViolation(Violation::Size),
+                "upstream: the message is larger than limits.upstream_message_size, 12 bytes",
+            ),
+            (
+                E::ClientViolation(Violation::Fragments),
+                "client: the message has more fragments than limits.fragments, 13",
+            ),
+            (
+                E::UpstreamViolation(Violation::Fragments),
+                "upstream: the message has more fragments than limits.fragments, 13",
+            ),
+            (E::UpstreamViolation(Violation::Utf8), "upstream: text is not UTF-8"),
+        ] {
+            assert_eq!(ending.detail(&limits).as_deref(), Some(detail));
+        }
+        assert_eq!(E::Idle.detail(&limits), None);
+    }
+
+    #[test]
     fn the_table_of_endings() {
         use Ending as E;
         let rows = [
@@ -301,6 +335,11 @@ mod tests {
             (E::ClientViolation(Violation::Rsv), "1002 client_violation", "1001 client_violation"),
             (E::ClientViolation(Violation::Utf8), "1007 client_violation", "1001 client_violation"),
             (E::ClientViolation(Violation::Size), "1009 client_violation", "1001 client_violation"),
+            (
+                E::ClientViolation(Violation::Fragments),
+                "1009 client_violation",
+                "1001 client_violation",
+            ),
             (
                 E::UpstreamViolation(Violation::Rsv),
                 "1011 upstream_violation",

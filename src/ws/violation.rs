@@ -1,5 +1,7 @@
 //! Every way a peer can break the framing rules of RFC 6455. Pure.
 
+use crate::config::RouteLimits;
+
 /// Which end of the gateway.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Side {
@@ -54,9 +56,12 @@ pub enum Violation {
     /// Text, or a close reason, is not UTF-8 (sections 8.1 and 5.5.1).
     #[error("text is not UTF-8")]
     Utf8,
-    /// The message is larger, or has more fragments, than the route allows.
-    #[error("the message is larger, or in more fragments, than allowed")]
+    /// The message is larger than the route allows.
+    #[error("the message is larger than allowed")]
     Size,
+    /// The message has more fragments than the route allows.
+    #[error("the message has more fragments than allowed")]
+    Fragments,
     /// A close code that must not be on the wire (section 7.4).
     #[error("close code {0} must not be sent")]
     CloseCode(u16),
@@ -73,8 +78,35 @@ impl Violation {
             Self::Fragmentation => "fragmentation",
             Self::Control => "control",
             Self::Utf8 => "utf8",
-            Self::Size => "size",
+            Self::Size | Self::Fragments => "size",
             Self::CloseCode(_) => "close_code",
+        }
+    }
+
+    /// The breach by frames of this side; where RFC 6455 allows what the route does not, with the
+    /// setting.
+    pub fn told(self, from: Side) -> String {
+        match (self, from) {
+            (Self::Size, Side::Client) => "the message is larger than limits.message_size",
+            (Self::Size, Side::Upstream) => {
+                "the message is larger than limits.upstream_message_size"
+            }
+            (Self::Fragments, _) => "the message has more fragments than limits.fragments",
+            _ => return self.to_string(),
+        }
+        .to_owned()
+    }
+
+    /// The same with the value that the setting has.
+    pub fn told_with(self, from: Side, limits: &RouteLimits) -> String {
+        let told = self.told(from);
+        match (self, from) {
+            (Self::Size, Side::Client) => format!("{told}, {} bytes", limits.message_size),
+            (Self::Size, Side::Upstream) => {
+                format!("{told}, {} bytes", limits.upstream_message_size)
+            }
+            (Self::Fragments, _) => format!("{told}, {}", limits.fragments),
+            _ => told,
         }
     }
 

@@ -364,7 +364,14 @@ async fn each_direction_has_its_own_size_limit_and_what_is_just_within_passes() 
     let setup = open(&backend)
         .limits("message_size = \"1000\"\nupstream_message_size = \"100KiB\"\nfragments = 3");
     let mut gateway = Gateway::start(&setup).await;
-    for (side, most) in [(Side::Client, 1000), (Side::Upstream, 100 * 1024)] {
+    for (side, most, detail) in [
+        (Side::Client, 1000, "client: the message is larger than limits.message_size, 1000 bytes"),
+        (
+            Side::Upstream,
+            100 * 1024,
+            "upstream: the message is larger than limits.upstream_message_size, 102400 bytes",
+        ),
+    ] {
         let mut pair = Pair::open(&gateway, &backend).await;
         let bytes = payload(BINARY, most);
         let half = bytes.split_at(most / 2);
@@ -381,7 +388,7 @@ async fn each_direction_has_its_own_size_limit_and_what_is_just_within_passes() 
         assert_eq!(one.expect_close().await.0, Some(1009));
         other.expect_close().await;
         pair.expect_fins().await;
-        gateway.line_of(&pair.id).await;
+        assert_eq!(gateway.line_of(&pair.id).await["detail"], detail);
     }
 }
 

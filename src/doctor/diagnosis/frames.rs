@@ -48,7 +48,7 @@ pub fn violation(violation: Violation, begin: [u8; 2], shown_at: StepName) -> (S
                      101, or something between changes the stream"),
             "ask the server directly with --compare; if it is the same there, renew its WebSocket library",
         ),
-        Violation::Size => (
+        Violation::Size | Violation::Fragments => (
             shown_at,
             "the server sent a message that is larger than doctor takes".to_owned(),
             "send less in a message",
@@ -206,6 +206,7 @@ mod tests {
             (Violation::Control, 0x88, StepName::Messages, "half a close code"),
             (Violation::Control, 0x89, StepName::Messages, "no proper frame"),
             (Violation::Size, 0x81, StepName::Messages, "larger"),
+            (Violation::Fragments, 0x00, StepName::Messages, "larger"),
         ];
         for (kind, first, step, cause) in rows {
             let (found, finding) = violation(kind, [first, 1], StepName::Messages);

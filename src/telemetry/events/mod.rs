@@ -115,7 +115,8 @@ impl Telemetry {
     pub fn violation_seen(&self, peer: Side, violation: Violation, id: SessionId) {
         let labels = [peer.as_str(), violation.kind()];
         self.metrics.families.protocol_errors.with_label_values(&labels).inc();
-        tracing::debug!(peer = peer.as_str(), %violation, %id, "protocol violated");
+        let (peer, violation) = (peer.as_str(), violation.told(peer));
+        tracing::debug!(peer, violation, %id, "protocol violated");
     }
 
     /// A client exceeded its message rate. Once per pause, not per frame.

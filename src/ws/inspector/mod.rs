@@ -152,8 +152,11 @@ impl FrameInspector {
         };
         message.bytes = message.bytes.saturating_add(header.payload_len);
         message.frames = message.frames.saturating_add(1);
-        if message.bytes > self.limits.message_size || message.frames > self.limits.fragments {
+        if message.bytes > self.limits.message_size {
             return Err(Violation::Size);
+        }
+        if message.frames > self.limits.fragments {
+            return Err(Violation::Fragments);
         }
         Ok(message)
     }

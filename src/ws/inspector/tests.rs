@@ -149,7 +149,7 @@ fn fragments_and_their_bytes_are_limited_together() {
     bytes.extend(frame(0x00, b"", None).repeat(4));
     assert_eq!(feed(Side::Upstream, LIMITS, &[&bytes]).violation, None);
     bytes.extend(frame(0x00, b"", None));
-    assert_eq!(feed(Side::Upstream, LIMITS, &[&bytes]).violation, Some(Violation::Size));
+    assert_eq!(feed(Side::Upstream, LIMITS, &[&bytes]).violation, Some(Violation::Fragments));
 
     let half = vec![0; 60_000];
     let bytes = [frame(0x02, &half, None), frame(0x80, &half, None)].concat();

@@ -91,8 +91,11 @@ fn judge_frame(
     };
     message.announced = message.announced.saturating_add(frame.len);
     message.frames += 1;
-    if message.announced > limits.message_size || message.frames > limits.fragments {
+    if message.announced > limits.message_size {
         return Err(Violation::Size);
+    }
+    if message.frames > limits.fragments {
+        return Err(Violation::Fragments);
     }
     let streams = frame.len > WHOLE_FRAME;
     if !streams && !is_whole {
