@@ -46,6 +46,8 @@ pub struct AdminArgs {
 pub struct AdminClient {
     target: Target,
     token: Option<HeaderValue>,
+    /// The option that gives it, as the command calls it.
+    token_option: &'static str,
 }
 
 /// What was answered.
@@ -119,11 +121,11 @@ pub enum AdminError {
         /// What was wrong.
         error: String,
     },
-    /// A token is needed.
+    /// A token is needed: the option that gives it.
     #[error(
-        "the admin listener wants its token: give --token-file FILE (the file that admin.token_file names)"
+        "the admin listener wants its token: give {0} FILE (the file that admin.token_file names)"
     )]
-    NoToken,
+    NoToken(&'static str),
     /// The token is not the right one.
     #[error(
         "the admin listener does not take this token: compare the file with the one that admin.token_file names"
@@ -150,7 +152,13 @@ impl AdminClient {
         if args.token_file.is_some() {
             token_file.clone_from(&args.token_file);
         }
-        Ok(Self { target, token: token_file.as_deref().map(read_token).transpose()? })
+        let token = token_file.as_deref().map(read_token).transpose()?;
+        Ok(Self { target, token, token_option: "--token-file" })
+    }
+
+    /// For a command whose `--token-file` is another token's.
+    pub fn with_token_option(self, token_option: &'static str) -> Self {
+        Self { token_option, ..self }
     }
 
     /// GET.
@@ -175,8 +183,8 @@ impl AdminClient {
             return Ok(answered);
         }
         if answered.status == StatusCode::UNAUTHORIZED {
-            let has_token = self.token.is_some();
-            return Err(if has_token { AdminError::WrongToken } else { AdminError::NoToken });
+            let missing = AdminError::NoToken(self.token_option);
+            return Err(if self.token.is_some() { AdminError::WrongToken } else { missing });
         }
         let error = match answered.body.get("error").and_then(Value::as_str) {
             Some(error) => error.to_owned(),

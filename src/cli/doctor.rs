@@ -119,7 +119,9 @@ fn admin(args: &DoctorArgs) -> Result<Option<AdminClient>, String> {
         token_file: args.admin_token_file.clone(),
         json: false,
     };
-    AdminClient::new(&admin).map(Some).map_err(|error| error.to_string())
+    // `--token-file` is shown to the server that is examined: never the place for this one.
+    let client = AdminClient::new(&admin).map_err(|error| error.to_string())?;
+    Ok(Some(client.with_token_option("--admin-token-file")))
 }
 
 /// What the gateway knows of the connection, once it is over there too.

@@ -294,3 +294,23 @@ async fn the_gateways_view_stands_beside_ones_own() {
     let (code, _, stderr) = doctor(&[&url, "--admin", "ftp://x"]).await;
     assert_eq!(code, 64, "{stderr}");
 }
+
+#[tokio::test]
+async fn the_admin_token_is_asked_for_by_an_option_of_its_own() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("admin-token");
+    std::fs::write(&file, "s3cret\n").unwrap();
+    let file = file.to_str().unwrap().to_owned();
+    let backend = Backend::start().await.echo();
+    let mut setup = Setup::open(&format!("http://{backend}"));
+    setup.admin = "token_file = \"admin-token\"".to_owned();
+    let gateway = Gateway::start_in(folder, &setup).await;
+    let (url, admin) =
+        (format!("ws://{}/ws", gateway.addresses[0]), format!("http://{}", gateway.admin));
+    let walked = examine(&url, &["--admin", &admin]).await;
+    let error = walked.json["gateway"]["error"].as_str().unwrap();
+    // The other token file is shown to the server that is examined.
+    assert!(error.contains("give --admin-token-file FILE"), "{error}");
+    let walked = examine(&url, &["--admin", &admin, "--admin-token-file", &file]).await;
+    assert_eq!(walked.json["gateway"]["state"], "ended", "{}", walked.json);
+}
