@@ -110,6 +110,28 @@ fn spellings(value: &str) -> Vec<String> {
     vec![value.to_owned(), decode(&value.replace('+', " ")), encoded, decoded]
 }
 
+/// Where a Location leads, without what may prove who asks: user and password, query, fragment.
+pub fn place(location: &str) -> String {
+    without_user(location.split(['?', '#']).next().unwrap_or_default())
+}
+
+/// A Location without user and password. Read as browsers do, who take any slashes for two.
+pub fn without_user(location: &str) -> String {
+    let (path, behind) = location.split_at(location.find(['?', '#']).unwrap_or(location.len()));
+    let scheme = match path.split_once(':') {
+        Some((scheme, _)) if !scheme.contains(['/', '\\']) => scheme.len() + 1,
+        _ => 0,
+    };
+    let (scheme, rest) = path.split_at(scheme);
+    let (slashes, rest) = rest.split_at(rest.find(|c| c != '/' && c != '\\').unwrap_or(rest.len()));
+    if scheme.is_empty() && slashes.len() < 2 {
+        return location.to_owned();
+    }
+    let (authority, rest) = rest.split_at(rest.find(['/', '\\']).unwrap_or(rest.len()));
+    let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
+    format!("{scheme}{slashes}{host}{rest}{behind}")
+}
+
 /// What stands behind the scheme of an Authorization header, and the password in it.
 fn credentials(value: &str) -> Vec<String> {
     let Some((scheme, credential)) = value.trim().split_once(' ') else {
@@ -180,6 +202,28 @@ mod tests {
             assert_eq!(short.hide(text), expected);
         }
         assert_eq!(Secrets::new(None).hide("head"), "head");
+    }
+
+    #[test]
+    fn of_a_location_only_the_place_is_shown() {
+        let rows = [
+            ("https://u:hunter2@login.example/cb#access_token=F", "https://login.example/cb"),
+            ("HTTPS://hunter2@[::1]:8443/a?k=v#f", "HTTPS://[::1]:8443/a"),
+            ("//u:p@ss@login.example", "//login.example"),
+            ("https:\\\\u:p@login.example\\a", "https:\\\\login.example\\a"),
+            ("https:u:p@login.example/a", "https:login.example/a"),
+            ("https://login.example/@ann/room", "https://login.example/@ann/room"),
+            ("/@ann?next=https://u:p@a/", "/@ann"),
+            ("login?x#y", "login"),
+            ("/a:b@c", "/a:b@c"),
+            ("#access_token=F", ""),
+            ("//", "//"),
+            ("", ""),
+        ];
+        for (location, expected) in rows {
+            assert_eq!(place(location), expected, "{location}");
+        }
+        assert_eq!(without_user("http://u:p@a/b?c@d#e@f"), "http://a/b?c@d#e@f");
     }
 
     #[test]

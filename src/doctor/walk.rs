@@ -16,7 +16,7 @@ use super::report::{Failure, Finding, Passed, Report, StepName, Stopped};
 use super::request::Offer;
 use super::token::{self, Reading};
 use super::upgrade::{self, Opened, Unjudged};
-use super::{net, tls};
+use super::{net, secrets, tls};
 use crate::session::record::CloseStatus;
 use crate::stream::Stream;
 
@@ -143,10 +143,9 @@ impl Walk<'_> {
     fn refused(&self, head: &Head, body: &str) -> Failure {
         let mut seen = vec![format!("{} instead of 101", head.status_line())];
         seen.push(format!("answered by {}", head.author()));
-        if let Some(location) = head.get("location") {
-            // Its query may repeat ours.
-            let place = location.split('?').next().unwrap_or_default();
-            seen.push(format!("Location: {place}"));
+        let location = head.get("location").unwrap_or_default();
+        if !location.is_empty() {
+            seen.push(format!("Location: {}", secrets::place(&location)));
         }
         if let Some(wanted) = head.get("www-authenticate") {
             seen.push(format!(
@@ -156,6 +155,8 @@ impl Walk<'_> {
         }
         let first = body.lines().map(str::trim).find(|line| !line.is_empty());
         if let Some(line) = first.filter(|line| !line.starts_with('<')) {
+            // Many say there too where they lead.
+            let line = line.replace(&location, &secrets::place(&location));
             seen.push(format!("it says: {}", line.chars().take(160).collect::<String>()));
         }
         let (step, finding) = status::refused(head, body, self.case());

@@ -260,6 +260,25 @@ async fn whatever_a_server_repeats_of_query_credentials_and_cookies_is_hidden() 
 }
 
 #[tokio::test]
+async fn of_a_redirect_only_the_place_is_shown() {
+    let location =
+        "https://u:hunter2@login.example.com/cb?code=QUERYSECRET#access_token=FRAGSECRET";
+    let body = format!("Found. Redirecting to {location}");
+    let answer = format!(
+        "HTTP/1.1 302 Found\r\nLocation: {location}\r\nContent-Length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    let server = Backend::start().await.answering(answer);
+    let walked = examine(&format!("ws://{server}/ws"), &[]).await;
+    walked.expect("a redirect", "upgrade", "login page (https://login.example.com/cb)");
+    let seen = walked.seen("upgrade");
+    assert!(seen.contains("Location: https://login.example.com/cb;"), "{seen}");
+    assert!(seen.contains("it says: Found. Redirecting to https://login.example.com/cb"), "{seen}");
+    let said = walked.json.to_string();
+    assert!(!said.contains("SECRET") && !said.contains("hunter2"), "{said}");
+}
+
+#[tokio::test]
 async fn the_gateways_view_stands_beside_ones_own() {
     let (gateway, url) = gateway("").await;
     let admin = format!("http://{}", gateway.admin);

@@ -3,17 +3,19 @@
 use super::super::head::Head;
 use super::super::plan::Address;
 use super::super::report::Finding;
+use super::super::secrets::{place, without_user};
 use super::Case;
 
 /// Why somebody is sent elsewhere, and what to do.
 pub fn finding(head: &Head, case: Case<'_>) -> Finding {
     let location = head.get("location").unwrap_or_default();
     let target = &case.plan.target;
-    let moved = Address::parse(&absolute(&location, target)).ok().filter(|_| !location.is_empty());
+    let to = absolute(&without_user(&location), target);
+    let moved = Address::parse(&to).ok().filter(|_| !location.is_empty());
     if let Some(finding) = moved.as_ref().and_then(|to| near(target, to)) {
         return finding;
     }
-    let place = location.split(['?', '#']).next().unwrap_or_default();
+    let place = place(&location);
     if moved.as_ref().is_some_and(|to| is_login(target, to)) {
         return Finding::new(
             format!(
@@ -24,7 +26,7 @@ pub fn finding(head: &Head, case: Case<'_>) -> Finding {
              answer 401 here instead",
         );
     }
-    let place = if place.is_empty() { "another place" } else { place };
+    let place = if place.is_empty() { "another place" } else { &place };
     Finding::new(
         format!(
             "the server sends everybody on to {place}, and WebSocket clients do not follow redirects"
@@ -152,6 +154,9 @@ mod tests {
             ("ws://h/session", "/session/", "only a slash", "use the path /session/"),
             ("ws://h/ws", "/users/sign_in?x=/ws", "login page (/users/sign_in)", "sign in"),
             ("ws://h/ws", "https://sso.example/x", "login page (https://sso", "sign in"),
+            ("ws://h/ws", "//u:p@sso.example/x#t=F", "login page (//sso.example/x)", "sign in"),
+            ("ws://h/ws", "ftp://u:p@h/x#t=F", "on to ftp://h/x,", "that place"),
+            ("ws://h/ws", "https://u:p@h/ws#t=F", "everybody to https", "connect to wss://h/ws"),
             ("ws://h/ws", "/login.php", "login page", "sign in"),
             ("ws://h/a/ws", "login", "login page (login)", "sign in"),
             ("ws://h/ws", "/ws", "redirects to itself", "X-Forwarded-Proto"),
@@ -180,6 +185,8 @@ mod tests {
             assert_eq!(step, StepName::Upgrade, "{location}");
             assert!(finding.cause.contains(cause), "{url} {location}: {finding:?}");
             assert!(finding.cure.contains(cure), "{url} {location}: {finding:?}");
+            let said = format!("{finding:?}");
+            assert!(!said.contains("u:p") && !said.contains("t=F"), "{location}: {said}");
         }
     }
 }
