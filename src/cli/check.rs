@@ -11,12 +11,12 @@ use tokio::runtime::Runtime;
 use super::Exit;
 use crate::admission::jwks::fetch::fetch;
 use crate::config::locations::child;
-use crate::config::{Config, Jwks, Problem};
+use crate::config::{Config, Endpoint, Jwks, Problem, Target};
 use crate::load;
 use crate::process::Process;
 use crate::sockets::Held;
 use crate::telemetry::escape::printable;
-use crate::upstream::connect::connect;
+use crate::upstream::connect::{connect, tls_connector};
 
 /// `framegate check`'s arguments.
 #[derive(Debug, Clone, clap::Args)]
@@ -81,9 +81,14 @@ fn reachability(config: &Config) -> Vec<Problem> {
     let Ok(runtime) = runtime else { return Vec::new() };
     let mut problems = published_keys(config, &runtime);
     for upstream in &config.upstreams {
+        let wants_tls = |it: &Endpoint| matches!(it.target, Target::Https { .. });
+        // Authorities that cannot be used are an error of their own.
+        let trusted =
+            upstream.endpoints.iter().any(wants_tls).then(|| tls_connector(upstream.ca.as_deref()));
+        let tls = trusted.and_then(Result::ok);
         for (index, endpoint) in upstream.endpoints.iter().enumerate() {
             let limit = upstream.connect_timeout.min(LONGEST_TRY);
-            let reached = runtime.block_on(connect(&endpoint.target, None, limit));
+            let reached = runtime.block_on(connect(&endpoint.target, tls.as_ref(), limit));
             if let Err(error) = reached {
                 let path = format!("upstreams.{}.endpoints[{index}]", upstream.name);
                 let message = format!("{} cannot be reached now: {error}", endpoint.label);

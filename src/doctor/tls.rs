@@ -20,17 +20,18 @@ use tokio_rustls::rustls::client::danger::{
 };
 use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use tokio_rustls::rustls::{
-    AlertDescription, CertificateError, ClientConfig, DigitallySignedStruct, Error, OtherError,
-    RootCertStore, SignatureScheme, crypto,
+    CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme,
+    crypto,
 };
 
 use super::certificate::Shown;
-use super::diagnosis::tls::{self, CertificateFault, TlsFault};
+use super::diagnosis::tls;
 use super::net;
 use super::plan::Plan;
 use super::report::{Failure, Finding, Passed, StepName};
 use crate::listener::pem::read_certificates;
 use crate::listener::tls::provider;
+use crate::stream::tls_fault::{CertificateFault, TlsFault};
 use crate::stream::{CountedTcp, Stream};
 
 /// The authorities to verify with: those of `--ca`, else the system's.
@@ -197,67 +198,7 @@ fn first_line(fault: &TlsFault) -> String {
 }
 
 fn fault_of(error: &io::Error, verdict: Option<CertificateFault>) -> TlsFault {
-    if let Some(fault) = verdict {
-        return TlsFault::Certificate(fault);
-    }
-    let Some(error) = error.get_ref().and_then(|inner| inner.downcast_ref::<Error>()) else {
-        return match error.kind() {
-            io::ErrorKind::UnexpectedEof
-            | io::ErrorKind::ConnectionReset
-            | io::ErrorKind::BrokenPipe
-            | io::ErrorKind::ConnectionAborted => TlsFault::Ended,
-            _ => TlsFault::Other(error.to_string()),
-        };
-    };
-    match error {
-        Error::InvalidCertificate(fault) => TlsFault::Certificate(certificate(fault)),
-        Error::InvalidMessage(_) => TlsFault::NotTls,
-        Error::PeerIncompatible(_) => TlsFault::Version,
-        Error::AlertReceived(alert) => match alert {
-            AlertDescription::ProtocolVersion => TlsFault::Version,
-            AlertDescription::HandshakeFailure | AlertDescription::InsufficientSecurity => {
-                TlsFault::Handshake
-            }
-            AlertDescription::UnrecognisedName => TlsFault::Name,
-            AlertDescription::CertificateRequired | AlertDescription::BadCertificate => {
-                TlsFault::ClientCertificate
-            }
-            AlertDescription::NoApplicationProtocol => TlsFault::Alpn,
-            other => TlsFault::Other(format!("the server says {other:?}")),
-        },
-        other => TlsFault::Other(other.to_string()),
-    }
-}
-
-fn certificate(error: &CertificateError) -> CertificateFault {
-    match error {
-        CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
-            CertificateFault::Expired
-        }
-        CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
-            CertificateFault::NotYetValid
-        }
-        CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
-            CertificateFault::WrongName
-        }
-        CertificateError::UnknownIssuer => CertificateFault::UnknownIssuer,
-        CertificateError::BadSignature => CertificateFault::Signature,
-        CertificateError::Revoked => CertificateFault::Revoked,
-        CertificateError::InvalidPurpose | CertificateError::InvalidPurposeContext { .. } => {
-            CertificateFault::Purpose
-        }
-        CertificateError::Other(OtherError(inner))
-            if inner.to_string().contains("CaUsedAsEndEntity") =>
-        {
-            CertificateFault::AuthorityAsServer
-        }
-        CertificateError::Other(OtherError(inner))
-            if inner.to_string().contains("EndEntityUsedAsCa") =>
-        {
-            CertificateFault::NoAuthority
-        }
-        other => CertificateFault::Other(other.to_string()),
-    }
+    verdict.map_or_else(|| TlsFault::of(error), TlsFault::Certificate)
 }
 
 /// Verifies as browsers do, and keeps what it saw.
@@ -300,7 +241,7 @@ impl ServerCertVerifier for Witness {
         let verdict = match &result {
             Ok(_) => None,
             Err(_) if self.verifier.is_none() => Some(CertificateFault::NoAuthorities),
-            Err(Error::InvalidCertificate(error)) => Some(certificate(error)),
+            Err(Error::InvalidCertificate(error)) => Some(CertificateFault::of(error)),
             Err(error) => Some(CertificateFault::Other(error.to_string())),
         };
         *self.seen.lock().unwrap_or_else(PoisonError::into_inner) = (chain, verdict);

@@ -233,6 +233,9 @@ pub fn sentence(record: &SessionRecord) -> String {
     let explanation = match record.outcome {
         Outcome::Ended(Label::UpstreamClosed) if is_illegal(record) => ILLEGALLY_BY_UPSTREAM,
         Outcome::Ended(Label::ClientClosed) if is_illegal(record) => ILLEGALLY_BY_CLIENT,
+        Outcome::Refused(refused) if refused.label == Label::UpstreamUnreachable => {
+            unreachable(record.detail.as_deref().unwrap_or_default())
+        }
         Outcome::Refused(refused) => refusal(refused.label),
         Outcome::Ended(label) => ending(label),
         Outcome::Abandoned | Outcome::NoRequest(_) => ABANDONED,
@@ -259,6 +262,28 @@ pub fn sentence(record: &SessionRecord) -> String {
         sentence.push_str(", in the middle of a frame");
     }
     format!("{sentence}. {}", explanation.cure)
+}
+
+/// What to do for an upstream that cannot be reached depends on why, which the detail ends with.
+fn unreachable(detail: &str) -> Explanation {
+    let explanation = refusal(Label::UpstreamUnreachable);
+    let why = detail.split_once("reached: ").map_or("", |(_, why)| why);
+    let cure = match why {
+        "dns" => {
+            "Its name cannot be resolved: correct it in `endpoints`, or look at this machine's name servers."
+        }
+        "timeout" => {
+            "Nothing answers at its address: look whether its host is up and what a firewall between does with packets."
+        }
+        _ if why.starts_with("its certificate is not accepted") => {
+            "Set `ca` of the upstream to the authority that signed it, or get a certificate that is valid and names the host."
+        }
+        _ if why.starts_with("TLS: ") => {
+            "See whether the endpoint speaks TLS there, 1.2 or 1.3: if it speaks none, write http:// in `endpoints`."
+        }
+        _ => explanation.cure,
+    };
+    Explanation { cure, ..explanation }
 }
 
 /// Whether a side closed with a code that must not be sent: only then has such an end a detail.
@@ -344,6 +369,30 @@ mod tests {
         ];
         for (record, expected) in rows {
             assert_eq!(sentence(&record), expected);
+        }
+    }
+
+    #[test]
+    fn what_to_do_for_an_unreachable_upstream_depends_on_why() {
+        use crate::stream::tls_fault::{CertificateFault, TlsFault};
+        use crate::upstream::connect::ConnectError;
+        let refused = |kind: std::io::ErrorKind| ConnectError::Socket(kind.into()).detail();
+        let rows = [
+            (refused(std::io::ErrorKind::ConnectionRefused), "runs and listens"),
+            (refused(std::io::ErrorKind::TimedOut), "Nothing answers at its address"),
+            (ConnectError::Dns(std::io::Error::other("x")).detail(), "name cannot be resolved"),
+            (ConnectError::Certificate(CertificateFault::UnknownIssuer).detail(), "Set `ca` of"),
+            (ConnectError::Tls(TlsFault::NotTls).detail(), "whether the endpoint speaks TLS"),
+            ("it closed without an answer".to_owned(), "runs and listens"),
+        ];
+        for (why, cure) in rows {
+            let rejection = crate::admission::rejection::Rejection::UpstreamUnreachable(why);
+            let said = sentence(&SessionRecord {
+                outcome: Outcome::Refused(Refused { label: rejection.label(), status: 502 }),
+                detail: Some(rejection.to_string()),
+                ..record()
+            });
+            assert!(said.contains(cure) && said.contains(&rejection.to_string()), "{said}");
         }
     }
 

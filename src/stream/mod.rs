@@ -15,6 +15,7 @@ use tokio_rustls::client::TlsStream;
 pub use server_tls::ServerTls;
 
 mod server_tls;
+pub mod tls_fault;
 
 /// A connection to a client or an upstream.
 #[derive(Debug)]

@@ -13,6 +13,7 @@ use tokio_rustls::rustls::{self, RootCertStore};
 
 use crate::config::Target;
 use crate::stream::Stream;
+use crate::stream::tls_fault::{CertificateFault, TlsFault};
 use crate::telemetry::labels::ConnectFailure;
 
 /// Why an endpoint could not be reached.
@@ -27,9 +28,12 @@ pub enum ConnectError {
     /// TCP (or the Unix socket) failed.
     #[error("{0}")]
     Socket(io::Error),
-    /// TLS failed.
+    /// A certificate was shown and does not convince.
+    #[error("its certificate is not accepted: {0}")]
+    Certificate(CertificateFault),
+    /// TLS failed otherwise.
     #[error("TLS: {0}")]
-    Tls(io::Error),
+    Tls(TlsFault),
 }
 
 impl ConnectError {
@@ -38,7 +42,7 @@ impl ConnectError {
         match self {
             Self::Timeout(_) => ConnectFailure::Timeout,
             Self::Dns(_) => ConnectFailure::Dns,
-            Self::Tls(_) => ConnectFailure::Tls,
+            Self::Certificate(_) | Self::Tls(_) => ConnectFailure::Tls,
             // A Unix socket that is not there is like a port where nobody listens.
             Self::Socket(error) if error.kind() == io::ErrorKind::NotFound => {
                 ConnectFailure::Refused
@@ -49,6 +53,14 @@ impl ConnectError {
 }
 
 impl ConnectError {
+    /// For the record of a connection: the metric's word, or what that does not tell.
+    pub fn detail(&self) -> String {
+        match self {
+            Self::Certificate(_) | Self::Tls(_) => self.to_string(),
+            _ => self.reason().as_str().to_owned(),
+        }
+    }
+
     /// Whether the gateway's own lack (of descriptors, of memory) is to blame, which says nothing of the
     /// endpoint.
     pub(super) fn is_ours(&self) -> bool {
@@ -59,7 +71,7 @@ impl ConnectError {
                 is_lack(error)
                     || std::fs::File::open("/dev/null").is_err_and(|error| is_lack(&error))
             }
-            Self::Timeout(_) | Self::Tls(_) => false,
+            Self::Timeout(_) | Self::Certificate(_) | Self::Tls(_) => false,
         }
     }
 }
@@ -127,8 +139,14 @@ async fn reach(target: &Target, tls: Option<&TlsConnector>) -> Result<Stream, Co
     let (Target::Https { host, .. }, Some(tls)) = (target, tls) else { return Ok(stream) };
     let Stream::Tcp(tcp) = stream else { return Ok(stream) };
     let name = ServerName::try_from(host.clone())
-        .map_err(|error| ConnectError::Tls(io::Error::new(io::ErrorKind::InvalidInput, error)))?;
-    let stream = Box::pin(tls.connect(name, tcp.into())).await.map_err(ConnectError::Tls)?;
+        .map_err(|error| ConnectError::Tls(TlsFault::Other(error.to_string())))?;
+    let stream =
+        Box::pin(tls.connect(name, tcp.into())).await.map_err(|error| {
+            match TlsFault::of(&error) {
+                TlsFault::Certificate(fault) => ConnectError::Certificate(fault),
+                fault => ConnectError::Tls(fault),
+            }
+        })?;
     Ok(Stream::UpstreamTls(Box::new(stream)))
 }
 

@@ -87,7 +87,7 @@ async fn attempt(
         match error {
             ConnectError::Timeout(_) => Failure::last(Rejection::UpstreamTimeout("connect")),
             error => Failure {
-                rejection: Rejection::UpstreamUnreachable(error.reason().as_str().to_owned()),
+                rejection: Rejection::UpstreamUnreachable(error.detail()),
                 may_retry: true,
             },
         }

@@ -10,7 +10,9 @@ use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
 use tokio::process::{Child, ChildStdout, Command};
 
+use crate::support::doctor::tls_server;
 use crate::support::gateway::{command, http_get};
+use crate::support::tls::Signed;
 use crate::support::{Authority, Backend, Client, Gateway, Setup, within};
 
 /// What a command said and how it ended.
@@ -193,6 +195,39 @@ async fn facts_of_the_machine_are_warnings_unless_strict() {
             ran.stderr
         );
         assert_eq!(ran.stdout.ends_with(": ok\n"), code == 0);
+    }
+}
+
+#[tokio::test]
+async fn check_shakes_hands_with_https_endpoints_by_the_upstreams_own_trust() {
+    let authority = Authority::new();
+    let good = tls_server(&authority.sign(&["127.0.0.1"])).await;
+    let stranger = tls_server(&Authority::new().sign(&["127.0.0.1"])).await;
+    let elsewhere = tls_server(&authority.sign(&["other.example"])).await;
+    let key = KeyPair::generate().unwrap();
+    let mut params = rcgen::CertificateParams::new(vec!["127.0.0.1".to_owned()]).unwrap();
+    params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    let own = Signed { certificate: params.self_signed(&key).unwrap(), key };
+    let own = tls_server(&own).await;
+    let rows = [
+        (good, ""),
+        (
+            stranger,
+            "its certificate is not accepted: the certificate was signed by another authority",
+        ),
+        (elsewhere, "its certificate is not accepted: the certificate is for other.example"),
+        (own, "its certificate is not accepted: the server shows the certificate of an authority"),
+    ];
+    for (address, expected) in rows {
+        let setup = Setup::open(&format!("https://{address}")).upstream("ca = \"ca.pem\"");
+        let folder = folder_with(&setup);
+        authority.write(folder.path(), "ca.pem");
+        let ran = check(&folder, &[]).await;
+        assert_eq!(ran.code, 0, "{}", ran.stderr);
+        let unreachable = format!("https://{address} cannot be reached now: {expected}");
+        let is_warned = ran.stderr.contains("cannot be reached");
+        assert_eq!(is_warned, !expected.is_empty(), "{}", ran.stderr);
+        assert!(!is_warned || ran.stderr.contains(&unreachable), "{}", ran.stderr);
     }
 }
 

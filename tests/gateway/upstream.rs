@@ -394,7 +394,10 @@ async fn an_https_endpoint_of_an_unknown_authority_or_another_name_is_unreachabl
             assert!(acceptor.accept(tcp).await.is_err(), "the gateway must not be content");
         }
     });
-    for (authority, host) in [(wrong, "127.0.0.1"), (right, "localhost")] {
+    let unknown = "another authority that only has the same name";
+    for (authority, host, fault) in
+        [(wrong, "127.0.0.1", unknown), (right, "localhost", "the certificate is for 127.0.0.1")]
+    {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("ca.pem"), authority.pem()).unwrap();
         let setup = setup(&format!("https://{host}:{port}")).upstream("ca = \"ca.pem\"");
@@ -402,6 +405,16 @@ async fn an_https_endpoint_of_an_unknown_authority_or_another_name_is_unreachabl
         let client = gateway.client();
         refused("upstream_unreachable", 502, 1014).by_http(&mut gateway, client).await;
         assert_eq!(connect_failures(&gateway, "tls").await, 1.0);
+        let log = gateway.log();
+        let warned = log.iter().find(|line| line["reason"] == "tls").expect("a warning");
+        let access = log.iter().find(|line| line["type"] == "access").expect("an access line");
+        for text in [&warned["error"], &access["detail"]] {
+            let text = text.as_str().unwrap();
+            assert!(
+                text.contains("its certificate is not accepted") && text.contains(fault),
+                "{text}"
+            );
+        }
     }
 }
 

@@ -74,7 +74,7 @@ impl From<ConnectError> for FetchError {
     fn from(error: ConnectError) -> Self {
         match error {
             ConnectError::Timeout(limit) => Self::Timeout(limit),
-            ConnectError::Tls(_) => Self::Tls(error.to_string()),
+            ConnectError::Certificate(_) | ConnectError::Tls(_) => Self::Tls(error.to_string()),
             ConnectError::Dns(_) | ConnectError::Socket(_) => Self::Unreachable(error.to_string()),
         }
     }

@@ -94,8 +94,10 @@ fn refusal(label: Label) -> Option<(&'static str, &'static str)> {
             "look at what the backend waits for when somebody connects (database, Redis), or ask it directly with --compare",
         ),
         Label::UpstreamUnreachable => (
-            "the backend behind framegate cannot be reached: it is down, or `endpoints` has a wrong address",
-            "start the backend, or correct `endpoints`; `framegate check` tries them all",
+            "the backend behind framegate cannot be reached: it is down, `endpoints` has a wrong address or name, or \
+             framegate does not accept its certificate",
+            "see what `framegate check` says, which tries all `endpoints` and their TLS; then start the backend, or \
+             correct `endpoints` or `ca`",
         ),
         Label::UpstreamProtocol => (
             "the backend behind framegate broke the rules of the handshake",

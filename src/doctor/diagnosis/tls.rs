@@ -4,50 +4,7 @@ use super::super::certificate::Shown;
 use super::super::plan::Plan;
 use super::super::report::Finding;
 use super::super::token::span;
-
-/// Why there is no TLS.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum TlsFault {
-    /// A certificate was shown and does not convince.
-    Certificate(CertificateFault),
-    /// It speaks HTTP without TLS there.
-    PlainHttp,
-    /// What came is not TLS.
-    NotTls,
-    /// It has no version in common with us, who speak 1.2 and 1.3.
-    Version,
-    /// It found nothing in common with us.
-    Handshake,
-    /// It knows no certificate for this name.
-    Name,
-    /// It wants a certificate of ours.
-    ClientCertificate,
-    /// It does not speak HTTP/1.1.
-    Alpn,
-    /// It ended the connection.
-    Ended,
-    /// It said nothing.
-    Silent,
-    /// Something else.
-    Other(String),
-}
-
-/// What is wrong with a certificate.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[allow(missing_docs, reason = "the findings say it")]
-pub enum CertificateFault {
-    Expired,
-    NotYetValid,
-    WrongName,
-    UnknownIssuer,
-    Signature,
-    NoAuthorities,
-    Revoked,
-    Purpose,
-    AuthorityAsServer,
-    NoAuthority,
-    Other(String),
-}
+use crate::stream::tls_fault::{CertificateFault, TlsFault};
 
 /// Cause and cure; `chain` is what the server showed.
 pub fn fault(fault: &TlsFault, chain: &[Shown], plan: &Plan, now: i64) -> Finding {
@@ -66,12 +23,11 @@ pub fn fault(fault: &TlsFault, chain: &[Shown], plan: &Plan, now: i64) -> Findin
             format!("correct the port, or try {}", target.other_scheme()),
         ),
         TlsFault::Version => Finding::new(
-            "the server speaks only TLS 1.1 or older, which browsers and doctor no longer do",
+            format!("{fault}, which browsers and doctor no longer do"),
             "allow TLS 1.2 and 1.3 there (nginx: ssl_protocols TLSv1.2 TLSv1.3;) or put a gateway in front",
         ),
         TlsFault::Handshake => Finding::new(
-            "server and client found no TLS settings in common: TLS 1.1 or older only, old ciphers only, \
-             or a key its certificate does not match",
+            fault.to_string(),
             "allow TLS 1.2 and 1.3 with today's ciphers there; its log names what it missed",
         ),
         TlsFault::Name => Finding::new(
@@ -79,13 +35,12 @@ pub fn fault(fault: &TlsFault, chain: &[Shown], plan: &Plan, now: i64) -> Findin
             "correct the host in the URL, or add that name and its certificate to the server",
         ),
         TlsFault::ClientCertificate => Finding::new(
-            "the server lets in only clients that show a certificate of their own (mutual TLS)",
+            fault.to_string(),
             "use the listener that is meant for browsers, or switch client certificates off there",
         ),
-        TlsFault::Alpn => Finding::new(
-            "the server refuses HTTP/1.1 on this port, which a WebSocket handshake is made of",
-            "allow http/1.1 beside h2 in its ALPN list",
-        ),
+        TlsFault::Alpn => {
+            Finding::new(fault.to_string(), "allow http/1.1 beside h2 in its ALPN list")
+        }
         TlsFault::Ended | TlsFault::Silent | TlsFault::Other(_) => unclear(fault, plan),
     }
 }
@@ -95,13 +50,13 @@ fn unclear(fault: &TlsFault, plan: &Plan) -> Finding {
     let target = &plan.target;
     match fault {
         TlsFault::Ended => Finding::new(
-            "the other side ended the connection in the middle of the TLS handshake: no TLS server, \
-             a balancer without a server behind it, or TLS 1.1 or older only",
+            format!(
+                "{fault}: no TLS server, a balancer without a server behind it, or TLS 1.1 or older only"
+            ),
             format!("try {}, and look at the server's log", target.other_scheme()),
         ),
         TlsFault::Silent => Finding::new(
-            "the connection stands, but the server says nothing to the TLS greeting: it waits for plain \
-             text, for a PROXY header, or hangs",
+            format!("{fault}: it waits for plain text, for a PROXY header, or hangs"),
             format!(
                 "try {}; behind a balancer see whether PROXY protocol is on at one end only",
                 target.other_scheme()
@@ -121,40 +76,38 @@ fn certificate(fault: &CertificateFault, chain: &[Shown], plan: &Plan, now: i64)
     match fault {
         CertificateFault::Expired => expired(chain, now),
         CertificateFault::NotYetValid => Finding::new(
-            "the certificate is not valid yet, or this machine's clock is slow",
+            fault.to_string(),
             "compare `date -u` here with the time; else wait, or have it issued with an earlier begin",
         ),
-        CertificateFault::WrongName => wrong_name(leaf, host),
+        CertificateFault::WrongName(_) => wrong_name(leaf, host),
         CertificateFault::UnknownIssuer => unknown_issuer(chain, plan),
         CertificateFault::Signature if leaf.is_some_and(Shown::is_self_signed) => {
             unknown_issuer(chain.get(..1).unwrap_or_default(), plan)
         }
         CertificateFault::Signature => Finding::new(
-            "the certificate was signed by another authority that only has the same name: usually it was made anew",
+            fault.to_string(),
             "have the certificate signed again by the present authority, or trust the one that signed it with --ca",
         ),
         CertificateFault::NoAuthorities => Finding::new(
-            "this machine has no list of trusted authorities, so nothing can be verified",
+            fault.to_string(),
             "install ca-certificates, or name the authority with --ca FILE",
         ),
-        CertificateFault::Revoked => Finding::new(
-            "the certificate was revoked by its authority",
-            "get a new one, with a new key",
-        ),
-        CertificateFault::Purpose => Finding::new(
-            "the certificate is not meant for servers (extended key usage)",
-            "get one for TLS server authentication",
-        ),
+        CertificateFault::Revoked => {
+            Finding::new(fault.to_string(), "get a new one, with a new key")
+        }
+        CertificateFault::Purpose => {
+            Finding::new(fault.to_string(), "get one for TLS server authentication")
+        }
         CertificateFault::AuthorityAsServer => Finding::new(
-            "the server shows the certificate of an authority as its own, as `openssl req -x509` makes it",
+            fault.to_string(),
             "have that authority sign a certificate for the server, and give the authority to clients with --ca",
         ),
         CertificateFault::NoAuthority => Finding::new(
-            "the certificate was signed by a certificate that is no authority (CA:FALSE), so nobody trusts it",
+            fault.to_string(),
             "have an authority sign it, or make the one that signed it an authority (basicConstraints CA:TRUE)",
         ),
-        CertificateFault::Other(what) => Finding::new(
-            format!("the certificate cannot be verified: {what}"),
+        CertificateFault::Other(_) => Finding::new(
+            fault.to_string(),
             "look at it with `openssl s_client -showcerts`; --insecure goes on without",
         ),
     }
@@ -284,8 +237,8 @@ mod tests {
         let rows: [(CertificateFault, &[Shown], &str); 8] = [
             (NoAuthority, &two, "signed by a certificate that is no authority"),
             (Expired, &lone, "the certificate expired 3 days ago"),
-            (WrongName, &lone, "is for other.example, not for chat.example"),
-            (WrongName, &[], "no name at all"),
+            (WrongName(Vec::new()), &lone, "is for other.example, not for chat.example"),
+            (WrongName(Vec::new()), &[], "no name at all"),
             (UnknownIssuer, &lone, "perhaps only the intermediate one is missing"),
             (UnknownIssuer, &own, "self-signed"),
             (
@@ -300,7 +253,7 @@ mod tests {
             let finding = fault(&TlsFault::Certificate(kind), chain, &plan, NOW);
             assert!(finding.cause.contains(cause), "{finding:?}");
         }
-        let finding = fault(&TlsFault::Certificate(WrongName), &[], &plan, NOW);
+        let finding = fault(&TlsFault::Certificate(WrongName(Vec::new())), &[], &plan, NOW);
         assert_eq!(finding.cure, "get one that has chat.example as a subject alternative name");
         let finding = not_verified(&AuthorityAsServer, &own, &plan, NOW);
         assert!(finding.cause.starts_with("NOT VERIFIED"));
