@@ -186,6 +186,27 @@ async fn a_chain_by_way_of_a_server_is_told_as_such() {
 }
 
 #[tokio::test]
+async fn the_development_certificate_is_good_for_who_is_given_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/certs/make-dev.sh");
+    std::fs::copy(script, folder.path().join("make-dev.sh")).unwrap();
+    let mut make = Command::new("bash");
+    make.arg(folder.path().join("make-dev.sh"));
+    let made = within("the end of make-dev.sh", make.output()).await.unwrap();
+    assert!(made.status.success(), "{made:?}");
+    let ca = folder.path().join("dev.pem").to_str().unwrap().to_owned();
+    let backend = Backend::start().await.echo();
+    let setup = Setup::open(&format!("http://{backend}")).listener(
+        "[listener.tls]\ncertificates = [{ chain = \"dev.pem\", key = \"dev-key.pem\" }]",
+    );
+    let gateway = Gateway::start_in(folder, &setup).await;
+    for host in ["localhost", "127.0.0.1"] {
+        let url = format!("wss://{host}:{}/ws", gateway.addresses[0].port());
+        examine(&url, &["--ca", &ca]).await.expect_ok(host);
+    }
+}
+
+#[tokio::test]
 async fn a_certificate_that_ends_soon_is_a_warning() {
     let folder = tempfile::tempdir().unwrap();
     let authority = Authority::new();
