@@ -7,10 +7,11 @@
 use std::io;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::time::error::Elapsed;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
@@ -57,7 +58,8 @@ pub fn roots(plan: &Plan) -> Result<RootCertStore, String> {
     Ok(roots)
 }
 
-/// TLS over `tcp`, or `tcp` itself where the URL wants none.
+/// TLS over `tcp`, or `tcp` itself where the URL wants none; and how long that took, without what was
+/// asked on the side.
 ///
 /// # Errors
 ///
@@ -67,14 +69,27 @@ pub async fn secure(
     roots: &RootCertStore,
     tcp: TcpStream,
     now: i64,
-) -> Result<Passed<Stream>, Failure> {
+) -> (Duration, Result<Passed<Stream>, Failure>) {
     if !plan.target.secure {
         let seen = vec!["not used: a ws:// URL; everybody on the way can read along".to_owned()];
-        return Ok(Passed::new(Stream::Tcp(tcp), seen));
+        return (Duration::ZERO, Ok(Passed::new(Stream::Tcp(tcp), seen)));
     }
-    let address = tcp.peer_addr();
+    let address = tcp.peer_addr().ok();
     let witness = Arc::new(Witness::new(roots, plan.insecure));
+    let began = Instant::now();
     let result = timeout(plan.timeout, handshake(plan, &witness, tcp)).await;
+    let took = began.elapsed();
+    (took, judge(plan, &witness, address, result, now).await)
+}
+
+/// What a handshake came to; one that failed may have to be asked about.
+async fn judge(
+    plan: &Plan,
+    witness: &Witness,
+    address: Option<SocketAddr>,
+    result: Result<io::Result<TlsStream<CountedTcp>>, Elapsed>,
+    now: i64,
+) -> Result<Passed<Stream>, Failure> {
     let (chain, verdict) = witness.shown();
     let mut seen = describe(&chain, now);
     let fault = match result {
@@ -97,7 +112,7 @@ pub async fn secure(
         seen.push("the connection was not verified, so it went no further".to_owned());
     }
     let fault = match (fault, address) {
-        (TlsFault::NotTls | TlsFault::Ended | TlsFault::Silent, Ok(address))
+        (TlsFault::NotTls | TlsFault::Ended | TlsFault::Silent, Some(address))
             if speaks_http(address, plan).await =>
         {
             TlsFault::PlainHttp
@@ -109,11 +124,13 @@ pub async fn secure(
 
 /// Whether what listens there speaks TLS; nothing is verified, and nothing is said in it.
 pub async fn speaks_tls(address: SocketAddr, plan: &Plan) -> bool {
-    let Ok(tcp) = net::connect(address, plan.timeout).await else { return false };
     let witness = Arc::new(Witness::new(&RootCertStore::empty(), true));
     let limit = plan.timeout.min(PROBE);
-    let shaken = timeout(limit, handshake(plan, &witness, tcp)).await;
-    match shaken {
+    let ask = async {
+        let tcp = net::connect(address, limit).await?;
+        handshake(plan, &witness, tcp).await
+    };
+    match timeout(limit, ask).await {
         Ok(Ok(_)) => true,
         Ok(Err(error)) => {
             matches!(

@@ -67,9 +67,9 @@ impl Walk<'_> {
         // The same one again, should there be a second connection.
         self.addresses = tcp.peer_addr().into_iter().collect();
 
-        let began = self.begin(StepName::Tls);
-        let secured = tls::secure(self.plan, self.roots, tcp, self.now).await;
-        let stream = self.report.take(StepName::Tls, began.elapsed(), secured)?;
+        self.begin(StepName::Tls);
+        let (took, secured) = tls::secure(self.plan, self.roots, tcp, self.now).await;
+        let stream = self.report.take(StepName::Tls, took, secured)?;
 
         let opened = self.upgrade(stream).await?;
 
@@ -196,7 +196,7 @@ impl Walk<'_> {
         mut seen: Vec<String>,
     ) -> Result<Passed<Opened>, Failure> {
         let tcp = net::tcp(self.plan, &self.addresses).await?.value;
-        let stream = tls::secure(self.plan, self.roots, tcp, self.now).await?.value;
+        let stream = tls::secure(self.plan, self.roots, tcp, self.now).await.1?.value;
         let answered = upgrade::ask(self.plan, stream, Offer::Nothing, self.case()).await;
         let id = answered.head.as_ref().and_then(|head| head.get("x-request-id"));
         self.report.set_request_id(id.as_deref());

@@ -76,8 +76,11 @@ async fn a_plain_server_behind_wss_is_told_from_a_dead_one() {
     let walked = examine(&wss(plain), &["--timeout", "2s"]).await;
     walked.expect("plain server on wss", "tls", "a plain server behind a wss:// URL");
     let silent = Backend::start().await;
-    let walked = examine(&wss(silent.address()), &["--timeout", "400ms"]).await;
+    let walked = examine(&wss(silent.address()), &["--timeout", "2s"]).await;
     walked.expect("silent server on wss", "tls", "says nothing to the TLS greeting");
+    // Whether there is plain HTTP was asked for two seconds more, which nobody waited for TLS.
+    let took = walked.json["steps"][2]["ms"].as_f64().unwrap();
+    assert!((2000.0..3500.0).contains(&took), "{}", walked.json);
 }
 
 /// A certificate for this machine that was signed by no authority but itself.
