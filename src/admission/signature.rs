@@ -40,7 +40,7 @@ impl VerifierKeys {
         rules: &Verifier,
         now: u64,
     ) -> Result<(), Rejection> {
-        let (mut deadline, mut waited) = (None, 0);
+        let (mut patience, mut waited) = (None, 0);
         loop {
             let fetched = self.published.as_ref().and_then(|source| source.current(Instant::now()));
             let published = fetched.as_ref().map(|fetched| &fetched.keys);
@@ -58,7 +58,12 @@ impl VerifierKeys {
                 return Err(refusal);
             }
             let asked = Instant::now();
-            let deadline = *deadline.get_or_insert(asked + source.settings.timeout);
+            let (deadline, enough) = *patience
+                .get_or_insert_with(|| (asked + source.settings.timeout, source.next_fetch()));
+            // What was fetched since it came has not got its key: nor will the next.
+            if waited >= enough {
+                return Err(refusal);
+            }
             let Some(number) = source.ask(waited, asked) else { return Err(refusal) };
             drop(fetched);
             if !source.ended(number, deadline).await {

@@ -91,6 +91,11 @@ impl KeySource {
         }
     }
 
+    /// The number of the first fetch that has not begun.
+    pub(super) fn next_fetch(&self) -> u64 {
+        self.gate().next()
+    }
+
     /// Waits until this fetch has ended; false if it has not by then.
     pub(super) async fn ended(&self, number: u64, deadline: Instant) -> bool {
         let mut known = self.known.subscribe();

@@ -85,7 +85,7 @@ impl Gate {
         if self.begun > self.ended && self.begun > waited {
             return Ask::Join(self.begun);
         }
-        let next = self.begun.saturating_add(1);
+        let next = self.next();
         if self.is_wanted {
             return Ask::Join(next);
         }
@@ -98,6 +98,11 @@ impl Gate {
             self.last = Some(now);
         }
         Ask::Begin(next)
+    }
+
+    /// The number of the next one.
+    pub(super) fn next(&self) -> u64 {
+        self.begun.saturating_add(1)
     }
 
     /// Somebody wants the next one, whatever was asked for before.
