@@ -73,8 +73,14 @@ impl Server {
     }
 
     /// Serves until `shutdown` resolves, and takes other configurations up to then; then drains.
-    /// Returns when no session is left, or when the drain's time is over.
-    pub async fn run(self, shutdown: impl Future<Output = ()>, reloads: Option<Reloads>) {
+    /// Returns when no session is left, when the drain's time is over, or soon after `at_once` is
+    /// cancelled.
+    pub async fn run(
+        self,
+        shutdown: impl Future<Output = ()>,
+        at_once: &CancellationToken,
+        reloads: Option<Reloads>,
+    ) {
         let Self { current, sockets, held, admin } = self;
         let manager = Arc::new(Manager::from_environment());
         let (stop_listening, stop) = (CancellationToken::new(), CancellationToken::new());
@@ -112,7 +118,7 @@ impl Server {
             () = reloader.run(reloads, reload::LOOK) => {}
         }
         manager.stopping(&process).await;
-        drain::run(&current.gateway(), stop_listening).await;
+        drain::run(&current.gateway(), stop_listening, at_once).await;
         stop.cancel();
         drop(reloader);
         background.close();

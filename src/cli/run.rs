@@ -5,10 +5,12 @@ use std::io::Write;
 use std::num::NonZero;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::runtime::Builder;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::Notify;
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -40,17 +42,18 @@ pub(super) fn run(file: &Path) -> Exit {
 }
 
 async fn serve(file: &Path, config: Config, held: Held) -> Exit {
-    let requested = Arc::new(Notify::new());
+    let (requested, at_once) = (Arc::new(Notify::new()), CancellationToken::new());
     let shutdown = match Signals::new() {
-        Ok(signals) => signals.received(Some(Arc::clone(&requested))),
+        Ok(signals) => signals.received(Some(Arc::clone(&requested)), at_once.clone()),
         Err(error) => return failed(&error),
     };
     let server = match Server::bind(config, held).await {
         Ok(server) => server,
         Err(error) => return not_started(file, &error),
     };
-    server.run(shutdown, Some(Reloads { file: file.to_owned(), requested })).await;
-    Exit::Success
+    let reloads = Reloads { file: file.to_owned(), requested };
+    server.run(shutdown, &at_once, Some(reloads)).await;
+    drained(&at_once)
 }
 
 /// Runs the demo until SIGTERM or SIGINT.
@@ -59,8 +62,9 @@ pub(super) fn demo(args: &DemoArgs) -> Exit {
 }
 
 async fn serve_demo(args: &DemoArgs) -> Exit {
+    let at_once = CancellationToken::new();
     let shutdown = match Signals::new() {
-        Ok(signals) => signals.received(None),
+        Ok(signals) => signals.received(None, at_once.clone()),
         Err(error) => return failed(&error),
     };
     // Backend and page outlive the gateway's drain: clients are to see 1012, not a lost backend.
@@ -93,11 +97,16 @@ async fn serve_demo(args: &DemoArgs) -> Exit {
     print!("{}", demo.greeting(args));
     // Nobody reads it: the demo runs all the same.
     let _ = std::io::stdout().flush();
-    server.run(shutdown, None).await;
+    server.run(shutdown, &at_once, None).await;
     stop.cancel();
     tasks.close();
     tasks.wait().await;
-    Exit::Success
+    drained(&at_once)
+}
+
+/// Who was cut short did not succeed.
+fn drained(at_once: &CancellationToken) -> Exit {
+    if at_once.is_cancelled() { Exit::Failure } else { Exit::Success }
 }
 
 /// The signals that matter, caught from the moment this exists.
@@ -116,9 +125,9 @@ impl Signals {
         })
     }
 
-    /// Resolves at the first that ends the process; at the second it ends at once. SIGHUP asks for a
-    /// reload.
-    async fn received(mut self, reload: Option<Arc<Notify>>) {
+    /// Resolves at the first that ends the process; at the second `at_once` is cancelled, and if the
+    /// process has not ended soon after, or at a third, it is ended. SIGHUP asks for a reload.
+    async fn received(mut self, reload: Option<Arc<Notify>>, at_once: CancellationToken) {
         let hangup = || match &reload {
             Some(reload) => reload.notify_one(),
             None => tracing::warn!("SIGHUP ignored: there is nothing to reload"),
@@ -126,8 +135,12 @@ impl Signals {
         self.next(hangup).await;
         #[expect(clippy::disallowed_methods, reason = "must outlive the drain it cuts short")]
         tokio::spawn(async move {
-            self.next(|| tracing::warn!("SIGHUP ignored: the gateway is going down")).await;
+            let hangup = || tracing::warn!("SIGHUP ignored: the gateway is going down");
+            self.next(hangup).await;
             eprintln!("framegate: second signal: ending without waiting for sessions");
+            at_once.cancel();
+            // What is left is recorded first, and the log written.
+            let _ = timeout(LAST_RECORDS, self.next(hangup)).await;
             std::process::exit(Exit::Failure as i32);
         });
     }
@@ -160,6 +173,9 @@ pub(super) fn block_on(work: impl Future<Output = Exit>) -> Exit {
     runtime.shutdown_background();
     exit
 }
+
+/// More than the gateway takes to end at once.
+const LAST_RECORDS: Duration = Duration::from_secs(3);
 
 fn not_started(file: &Path, error: &StartError) -> Exit {
     match error {

@@ -10,6 +10,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 
+use crate::config::Drain;
 use crate::gateway::Gateway;
 use crate::session::registry::{Order, SessionHandle};
 use crate::ws::settle::Ending;
@@ -19,14 +20,38 @@ use plan::Turn;
 pub mod plan;
 pub(crate) mod shed;
 
-/// Drains `gateway`; returns when nothing is left, or when window and grace are over.
-pub async fn run(gateway: &Arc<Gateway>, stop_listening: CancellationToken) {
+/// Drains `gateway`; returns when nothing is left, or when window and grace are over. Cancelling
+/// `at_once` leaves it [`HASTE`] and [`LAST_WORDS`].
+pub async fn run(
+    gateway: &Arc<Gateway>,
+    stop_listening: CancellationToken,
+    at_once: &CancellationToken,
+) {
     let drain = gateway.config().drain.clone();
     let process = gateway.process();
     process.begin_drain();
     process.sheds.stop_all(gateway.telemetry());
     let limit = drain.announce + UNDER_WAY + drain.window + drain.grace;
     gateway.telemetry().drain_announced(drain.announce, limit);
+    let in_order = in_order(gateway, &drain, &stop_listening);
+    let finished = match at_once.run_until_cancelled(in_order).await {
+        Some(finished) => finished,
+        None => in_haste(gateway, &drain, &stop_listening).await,
+    };
+    let aborted = if finished { 0 } else { gateway.tasks().len() };
+    process.abort.cancel();
+    // What is aborted is still recorded.
+    let _ = timeout(LAST_WORDS, gateway.tasks().wait()).await;
+    gateway.telemetry().drain_finished(aborted);
+}
+
+/// Takes all the time it is given; whether nothing is left.
+async fn in_order(
+    gateway: &Arc<Gateway>,
+    drain: &Drain,
+    stop_listening: &CancellationToken,
+) -> bool {
+    let process = gateway.process();
     if !drain.announce.is_zero() {
         tokio::time::sleep(drain.announce).await;
     }
@@ -48,12 +73,23 @@ pub async fn run(gateway: &Arc<Gateway>, stop_listening: CancellationToken) {
             () = gateway.tasks().wait() => {}
         }
     };
-    let finished = timeout_at(deadline, closed).await.is_ok();
-    let aborted = if finished { 0 } else { gateway.tasks().len() };
-    process.abort.cancel();
-    // What is aborted is still recorded.
-    let _ = timeout(LAST_WORDS, gateway.tasks().wait()).await;
-    gateway.telemetry().drain_finished(aborted);
+    timeout_at(deadline, closed).await.is_ok()
+}
+
+/// Tells every session to close, and waits for those that do so at once; whether nothing is left.
+async fn in_haste(
+    gateway: &Arc<Gateway>,
+    drain: &Drain,
+    stop_listening: &CancellationToken,
+) -> bool {
+    let process = gateway.process();
+    process.set_listening(false);
+    stop_listening.cancel();
+    process.handshakes.close();
+    process.refuse_requests();
+    gateway.tasks().close();
+    gateway.registry().close(drain.window);
+    timeout(HASTE, gateway.tasks().wait()).await.is_ok()
 }
 
 /// Orders every session to close, each at its turn.
@@ -89,5 +125,7 @@ async fn pace(
 
 /// Time for handshakes that have begun.
 const UNDER_WAY: Duration = Duration::from_secs(1);
+/// Time for orderly ends when there is no more time.
+const HASTE: Duration = Duration::from_millis(500);
 /// Time for what is aborted to end.
 const LAST_WORDS: Duration = Duration::from_secs(1);

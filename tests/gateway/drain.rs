@@ -65,6 +65,38 @@ async fn while_it_announces_its_end_it_is_not_ready_and_serves_on() {
     assert_eq!(gateway.ended().await.code(), Some(1));
 }
 
+#[tokio::test]
+async fn a_second_signal_ends_it_soon_and_every_session_is_recorded() {
+    for waits in ["announce", "window"] {
+        let backend = Backend::start().await;
+        // The gateway's own patience is longer than that of whoever sends the signal.
+        let mut setup = Setup::open(&backend.url()).timeouts("close = \"1h\"");
+        setup.drain = format!("{waits} = \"{FOR_EVER}\"");
+        let mut gateway = Gateway::start(&setup).await;
+        let mut polite = opened(&gateway, &backend).await;
+        // It reads nothing more and says nothing.
+        let silent = opened(&gateway, &backend).await;
+        gateway.signal("TERM");
+        gateway.wait_for_metric("framegate_draining", 1.0).await;
+        gateway.signal("TERM");
+        let (code, reason) = polite.client.expect_close().await;
+        assert_eq!((code, retry(&reason) > 0), (Some(1012), true), "{reason}");
+        let ids = [polite.id.clone(), silent.id.clone()];
+        drop(polite);
+        for id in &ids {
+            let line = gateway.line_of(id).await;
+            assert_eq!((&line["label"], &line["outcome"]), (&"drained".into(), &"accepted".into()));
+        }
+        let cut = "drain finished, sessions that would not end were aborted";
+        gateway.wait_for_log(cut, |log| log.iter().any(|l| l["message"] == cut)).await;
+        let log = gateway.log();
+        let aborted = &log.iter().find(|l| l["message"] == cut).unwrap()["aborted"];
+        // Two, if the polite one has not come to its end within half a second.
+        assert!(matches!(aborted.as_u64(), Some(1 | 2)), "{aborted}");
+        assert_eq!(gateway.ended().await.code(), Some(1));
+    }
+}
+
 async fn http_health(gateway: &Gateway) -> String {
     let mut wire = Wire::new(gateway.client().tcp().await, None);
     wire.send_raw(b"GET /.framegate/health HTTP/1.1\r\nHost: a\r\n\r\n").await;
