@@ -88,8 +88,8 @@ pub fn meaning(label: Label) -> Meaning {
             "Look at the backend: it hangs, is overloaded, or a firewall swallows its packets.",
         ),
         Label::UpstreamUnreachable => later(
-            "The backend refused or reset the connection.",
-            "Look whether the backend runs and listens at the configured endpoint.",
+            "The gateway could not connect to the backend: it refused or reset the connection, its name is unknown, or its certificate is not accepted.",
+            "Look whether the backend runs and listens at the configured endpoint; the gateway's log says why it failed.",
         ),
         Label::UpstreamRefused => later(
             "The backend answered something else than 101; its own 401, 403, 404 and 429 are passed on.",
