@@ -1,36 +1,16 @@
 //! The commands that ask a running gateway: what they print, and what they say when it cannot be asked.
 
 use std::net::SocketAddr;
-use std::process::{Output, Stdio};
 
 use serde_json::Value;
 use tempfile::TempDir;
-use tokio::process::Command;
 
 use crate::admin_api::{api, until};
+use crate::support::command::{Ran, run};
 use crate::support::tokens::{token, token_with};
 use crate::support::{Backend, Gateway, Setup, Wire, within};
 
-/// What a command said and how it ended.
-#[derive(Debug)]
-struct Ran {
-    code: i32,
-    stdout: String,
-    stderr: String,
-}
-
-async fn run(arguments: &[&str]) -> Ran {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_framegate"));
-    command.args(arguments).stdin(Stdio::null()).kill_on_drop(true);
-    let output: Output = within("the end of a command", command.output()).await.unwrap();
-    Ran {
-        code: output.status.code().expect("an exit code"),
-        stdout: String::from_utf8(output.stdout).unwrap(),
-        stderr: String::from_utf8(output.stderr).unwrap(),
-    }
-}
-
-/// The same, of this gateway.
+/// A command that is to ask this gateway.
 async fn ask(gateway: &Gateway, arguments: &[&str]) -> Ran {
     let admin = format!("http://{}", gateway.admin);
     run(&[arguments, &["--admin", &admin]].concat()).await

@@ -10,33 +10,11 @@ use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
 use tokio::process::{Child, ChildStdout, Command};
 
+use crate::support::command::{Ran, outcome, run};
 use crate::support::doctor::tls_server;
 use crate::support::gateway::{command, http_get};
 use crate::support::tls::Signed;
 use crate::support::{Authority, Backend, Client, Gateway, Setup, within};
-
-/// What a command said and how it ended.
-struct Ran {
-    code: i32,
-    stdout: String,
-    stderr: String,
-}
-
-async fn run(arguments: &[&str]) -> Ran {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_framegate"));
-    command.args(arguments);
-    outcome(command).await
-}
-
-async fn outcome(mut command: Command) -> Ran {
-    let running = command.stdin(Stdio::null()).kill_on_drop(true).output();
-    let output = within("the end of a command", running).await.unwrap();
-    Ran {
-        code: output.status.code().expect("an exit code"),
-        stdout: String::from_utf8(output.stdout).unwrap(),
-        stderr: String::from_utf8(output.stderr).unwrap(),
-    }
-}
 
 /// A folder with this configuration and the secret it names.
 fn folder_with(setup: &Setup) -> TempDir {

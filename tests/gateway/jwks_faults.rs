@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
+use crate::support::command::run;
 use crate::support::issuer::{answer, set_of};
 use crate::support::{Answer, Authority, Backend, Gateway, Issuer, Setup, SigningKey, within};
 
@@ -228,12 +229,9 @@ async fn check_says_what_the_issuer_would_have_given() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("framegate.toml");
         std::fs::write(&file, setup(&format!("url = \"{url}\"")).await.text()).unwrap();
-        let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_framegate"));
-        command.args(["check", "--config"]).arg(&file);
-        let output = tokio::time::timeout(Duration::from_secs(30), command.output());
-        let output = output.await.unwrap().unwrap();
-        let warnings = String::from_utf8(output.stderr).unwrap();
-        assert_eq!(output.status.code(), Some(0), "{warnings}");
+        let ran = run(&["check", "--config", file.to_str().unwrap()]).await;
+        let warnings = ran.stderr;
+        assert_eq!(ran.code, 0, "{warnings}");
         assert!(warnings.contains(expected), "{warnings}");
     }
 }

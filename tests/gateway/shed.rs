@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
 use crate::support::client::answered;
+use crate::support::command::run;
 use crate::support::{Backend, Gateway, Setup, Wire, within};
 
 const DRAINING: &str = "framegate_draining";
@@ -334,13 +335,10 @@ async fn a_handshake_under_way_to_an_endpoint_that_is_emptied_becomes_a_session_
 }
 
 /// `framegate drain` asked of this gateway: exit code, output and errors.
-async fn command(gateway: &Gateway, arguments: &[&str]) -> (Option<i32>, String, String) {
+async fn command(gateway: &Gateway, arguments: &[&str]) -> (i32, String, String) {
     let admin = format!("http://{}", gateway.admin);
-    let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_framegate"));
-    command.arg("drain").args(arguments).args(["--admin", &admin]);
-    let output = within("the end of a command", command.output()).await.unwrap();
-    let text = |bytes| String::from_utf8(bytes).unwrap();
-    (output.status.code(), text(output.stdout), text(output.stderr))
+    let ran = run(&[&["drain"], arguments, &["--admin", &admin]].concat()).await;
+    (ran.code, ran.stdout, ran.stderr)
 }
 
 #[tokio::test]
@@ -349,7 +347,7 @@ async fn the_command_sheds_empties_and_takes_back() {
     let [zero, _] = two.endpoints.clone();
     let shed = ["--percent", "25", "--window", "100ms"];
     let (code, said, _) = command(&two.gateway, &shed).await;
-    assert_eq!((code, said.as_str()), (Some(0), "1 session is closed within 0.1 s\n"));
+    assert_eq!((code, said.as_str()), (0, "1 session is closed within 0.1 s\n"));
     two.gateway.access_lines("drained", 1).await;
     let left = left(std::mem::take(&mut two.wires).into_iter().flatten().collect()).await;
     assert_eq!(left.len(), 3);
@@ -358,14 +356,14 @@ async fn the_command_sheds_empties_and_takes_back() {
     let later = [&endpoint[..], &["--window", "8760h", "--json"]].concat();
     let (code, said, _) = command(&two.gateway, &later).await;
     let said: Value = serde_json::from_str(&said).unwrap();
-    assert_eq!((code, &said["endpoint"], &said["draining"]), (Some(0), &json!(zero), &json!(true)));
+    assert_eq!((code, &said["endpoint"], &said["draining"]), (0, &json!(zero), &json!(true)));
     let (_, health) = two.gateway.admin("GET /health/ws").await;
     assert_eq!(health["upstreams"][0]["endpoints"][0]["draining"], true);
     assert_eq!(health["upstreams"][0]["endpoints"][1]["draining"], false);
     assert_eq!(two.another().await, 1);
     let (code, said, _) = command(&two.gateway, &[&endpoint[..], &["--undo"]].concat()).await;
     assert!(
-        code == Some(0)
+        code == 0
             && said.starts_with(&format!(
                 "endpoint {zero} of upstream chat gets new sessions again; "
             )),
@@ -388,7 +386,7 @@ async fn a_command_that_says_too_little_or_too_much_is_told_so() {
         (&["--upstream", "a b/c", "--endpoint", "0"], 1, "no upstream is called \"a b/c\""),
     ] {
         let (found, said, errors) = command(&gateway, arguments).await;
-        assert_eq!((found, said.as_str()), (Some(code), ""), "{arguments:?}: {errors}");
+        assert_eq!((found, said.as_str()), (code, ""), "{arguments:?}: {errors}");
         assert!(errors.contains(error), "{arguments:?}: {errors}");
     }
 }

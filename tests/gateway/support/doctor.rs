@@ -2,17 +2,16 @@
 
 use std::future::Future;
 use std::net::SocketAddr;
-use std::process::Stdio;
 use std::sync::Arc;
 
 use serde_json::Value;
-use tokio::process::Command;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::ServerConfig;
 use tokio_rustls::rustls::crypto::aws_lc_rs;
 use tokio_rustls::rustls::pki_types::PrivateKeyDer;
 
 use super::backend::Asked;
+use super::command::run;
 use super::tls::Signed;
 use super::wire::{CLOSE, PING, PONG};
 use super::{Backend, Wire, within};
@@ -38,11 +37,8 @@ pub struct Walked {
 
 /// Runs `framegate doctor ARGUMENTS`: exit code, standard output and error.
 pub async fn doctor(arguments: &[&str]) -> (i32, String, String) {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_framegate"));
-    command.arg("doctor").args(arguments).stdin(Stdio::null()).kill_on_drop(true);
-    let output = within("the end of doctor", command.output()).await.unwrap();
-    let text = |bytes| String::from_utf8(bytes).unwrap();
-    (output.status.code().unwrap(), text(output.stdout), text(output.stderr))
+    let ran = run(&[&["doctor"], arguments].concat()).await;
+    (ran.code, ran.stdout, ran.stderr)
 }
 
 /// Runs it with `--json`; standard error must stay empty.

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 pub mod backend;
 pub mod client;
+pub mod command;
 pub mod doctor;
 pub mod gateway;
 pub mod hostile;
