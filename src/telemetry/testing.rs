@@ -63,7 +63,8 @@ pub(crate) fn config() -> Config {
     }
 }
 
-fn verifier() -> Verifier {
+/// A verifier with nothing but published keys.
+pub(crate) fn verifier() -> Verifier {
     Verifier {
         name: "users".into(),
         keys: vec![],

@@ -7,20 +7,10 @@ use jsonwebtoken::{Algorithm, DecodingKey};
 use super::*;
 use crate::admission::keys::VerificationKey;
 use crate::config::JwksSource;
+use crate::telemetry::testing;
 
 fn verifier(name: &str) -> Verifier {
-    Verifier {
-        name: name.into(),
-        keys: vec![],
-        jwks: None,
-        issuers: vec![],
-        audiences: vec![],
-        leeway: Duration::ZERO,
-        user_claim: "sub".into(),
-        required_claims: vec![],
-        token_types: vec![],
-        sources: vec![],
-    }
+    Verifier { name: name.into(), jwks: None, ..testing::verifier() }
 }
 
 fn jwks(file: &str, refresh: u64) -> Jwks {

@@ -2,7 +2,6 @@
 
 use std::path::Path;
 use std::sync::OnceLock;
-use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -13,6 +12,7 @@ use x509_parser::public_key::RSAPublicKey;
 use super::*;
 use crate::admission::jwt;
 use crate::cli::token::{sign, signing_key};
+use crate::telemetry::testing;
 
 const NOW: u64 = 1_800_000_000;
 const SECRET: &str = "0123456789abcdef0123456789abcdef";
@@ -53,18 +53,7 @@ fn jwk(algorithm: Algorithm) -> Value {
 }
 
 fn verifier(keys: Vec<Key>) -> Verifier {
-    Verifier {
-        name: "users".into(),
-        keys,
-        jwks: None,
-        issuers: vec![],
-        audiences: vec![],
-        leeway: Duration::ZERO,
-        user_claim: "sub".into(),
-        required_claims: vec![],
-        token_types: vec![],
-        sources: vec![],
-    }
+    Verifier { keys, jwks: None, ..testing::verifier() }
 }
 
 fn key(file: impl AsRef<Path>, algorithm: Algorithm) -> Key {
