@@ -30,7 +30,7 @@ use super::diagnosis::tls;
 use super::net;
 use super::plan::Plan;
 use super::report::{Failure, Finding, Passed, StepName};
-use crate::listener::pem::read_certificates;
+use crate::listener::pem;
 use crate::listener::tls::provider;
 use crate::stream::tls_fault::{CertificateFault, TlsFault};
 use crate::stream::{CountedTcp, Stream};
@@ -41,21 +41,8 @@ use crate::stream::{CountedTcp, Stream};
 ///
 /// When the file of `--ca` holds none.
 pub fn roots(plan: &Plan) -> Result<RootCertStore, String> {
-    let mut roots = RootCertStore::empty();
-    match &plan.ca {
-        Some(file) => {
-            for authority in read_certificates(file)? {
-                roots.add(authority).map_err(|error| {
-                    format!("{} is not a usable authority: {error}", file.display())
-                })?;
-            }
-        }
-        None => {
-            // A list always has some that cannot be read; none at all is told when it matters.
-            roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-        }
-    }
-    Ok(roots)
+    // None at all is told when it matters.
+    pem::authorities(plan.ca.as_deref())
 }
 
 /// TLS over `tcp`, or `tcp` itself where the URL wants none; and how long that took, without what was

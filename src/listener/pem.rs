@@ -2,11 +2,28 @@
 
 use std::path::Path;
 
+use tokio_rustls::rustls::RootCertStore;
 use tokio_rustls::rustls::pki_types::pem::{Error, PemObject};
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
+/// The authorities of a PEM file, or the system's; the error says what is wrong with the file. The
+/// system's list always has some that cannot be read, and may be empty.
+pub(crate) fn authorities(file: Option<&Path>) -> Result<RootCertStore, String> {
+    let mut roots = RootCertStore::empty();
+    let Some(file) = file else {
+        roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+        return Ok(roots);
+    };
+    for authority in read_certificates(file)? {
+        roots
+            .add(authority)
+            .map_err(|error| format!("{} is not a usable authority: {error}", file.display()))?;
+    }
+    Ok(roots)
+}
+
 /// All certificates of a PEM file; the error says what is wrong with it.
-pub(crate) fn read_certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
+pub(super) fn read_certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
     let certificates = CertificateDer::pem_file_iter(file)
         .and_then(Iterator::collect::<Result<Vec<_>, _>>)
         .map_err(|error| {

@@ -16,7 +16,7 @@ use tokio_rustls::rustls::{RootCertStore, ServerConfig, version};
 use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::{FromDer, X509Certificate, X509Version};
 
-use super::pem::{read_certificates, read_key};
+use super::pem::{self, read_certificates, read_key};
 use crate::config::{Certificate, ListenerTls, Locations, Problem, TlsVersion};
 
 /// TLS that is ready to accept.
@@ -218,11 +218,7 @@ struct Authorities {
 impl Authorities {
     fn read(file: &Path) -> Result<Self, String> {
         let stamp = Stamp::of(file);
-        let mut roots = RootCertStore::empty();
-        for authority in read_certificates(file)? {
-            roots.add(authority).map_err(|error| error.to_string())?;
-        }
-        Ok(Self { roots: Arc::new(roots), stamp })
+        Ok(Self { roots: Arc::new(pem::authorities(Some(file))?), stamp })
     }
 }
 

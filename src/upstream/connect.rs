@@ -8,10 +8,11 @@ use std::time::Duration;
 use rustix::io::Errno;
 use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::TlsConnector;
+use tokio_rustls::rustls;
 use tokio_rustls::rustls::pki_types::ServerName;
-use tokio_rustls::rustls::{self, RootCertStore};
 
 use crate::config::Target;
+use crate::listener::pem;
 use crate::stream::Stream;
 use crate::stream::tls_fault::{CertificateFault, TlsFault};
 use crate::telemetry::labels::ConnectFailure;
@@ -95,19 +96,7 @@ pub async fn connect(
 /// Makes TLS to servers whose certificates one of these authorities has signed (the system's, if no
 /// file is named). Blocking file I/O.
 pub(crate) fn tls_connector(ca: Option<&Path>) -> Result<TlsConnector, String> {
-    let mut roots = RootCertStore::empty();
-    let authorities = match ca {
-        Some(file) => crate::listener::pem::read_certificates(file)?,
-        None => rustls_native_certs::load_native_certs().certs,
-    };
-    for authority in authorities {
-        // One of the system's that cannot be used is not ours to complain of.
-        if let Err(error) = roots.add(authority)
-            && ca.is_some()
-        {
-            return Err(format!("not a usable authority: {error}"));
-        }
-    }
+    let roots = pem::authorities(ca)?;
     if roots.is_empty() {
         return Err("no certificate authorities to check https servers with; install the \
                     system's or set `ca`"
