@@ -48,7 +48,7 @@ struct ListenerHealth<'a> {
 }
 
 #[derive(Serialize)]
-struct UpstreamHealth<'a> {
+pub(super) struct UpstreamHealth<'a> {
     name: &'a str,
     endpoints: Vec<EndpointHealth<'a>>,
 }
@@ -82,7 +82,7 @@ struct JwksHealth {
 }
 
 #[derive(Serialize)]
-struct CertificateHealth {
+pub(super) struct CertificateHealth {
     name: String,
     not_after: String,
     days_left: i64,
@@ -110,7 +110,7 @@ fn show(gateway: &Arc<Gateway>, _: &Call) -> Result<Response<Bytes>, Failure> {
         reasons: Vec::new(),
         now: rfc3339(at),
         listeners: listeners.collect(),
-        upstreams: gateway.upstreams().iter().map(|u| UpstreamHealth::of(u, now)).collect(),
+        upstreams: upstreams(gateway, now),
         verifiers: verifiers.iter().map(|it| VerifierHealth::of(it, now, at)).collect(),
         certificates: certificates(gateway, at),
         certificate_faults: gateway.process().certificate_faults(),
@@ -208,7 +208,13 @@ impl<'a> VerifierHealth<'a> {
     }
 }
 
-fn certificates(gateway: &Gateway, now: SystemTime) -> Vec<CertificateHealth> {
+/// All upstreams with their endpoints.
+pub(super) fn upstreams(gateway: &Gateway, now: Instant) -> Vec<UpstreamHealth<'_>> {
+    gateway.upstreams().iter().map(|upstream| UpstreamHealth::of(upstream, now)).collect()
+}
+
+/// The certificates that are served.
+pub(super) fn certificates(gateway: &Gateway, now: SystemTime) -> Vec<CertificateHealth> {
     let now = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     let now = i64::try_from(now.as_secs()).unwrap_or(i64::MAX);
     let served = gateway.listeners().iter().filter_map(|listener| listener.tls.as_ref());

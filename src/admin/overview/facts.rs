@@ -1,12 +1,13 @@
 //! What the gateway has and how it is: readiness, endpoints, limits, certificates.
 
 use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
-use super::{milliseconds, time};
+use super::time;
+use crate::admin::health;
 use crate::gateway::Gateway;
 use crate::load;
 use crate::telemetry::reading::Reading;
@@ -33,9 +34,9 @@ pub(super) fn gather(
             "in_use": reading.configurations,
         },
         "listeners": listeners(gateway),
-        "upstreams": upstreams(gateway),
+        "upstreams": health::upstreams(gateway, Instant::now()),
         "limits": limits(gateway, open_files),
-        "certificates": certificates(gateway),
+        "certificates": health::certificates(gateway, SystemTime::now()),
     });
     match facts {
         Value::Object(facts) => facts,
@@ -46,26 +47,6 @@ pub(super) fn gather(
 fn listeners(gateway: &Gateway) -> Value {
     let listener = |listener: &std::sync::Arc<crate::listener::Listener>| json!({ "name": &*listener.label, "tls": listener.tls.is_some() });
     gateway.listeners().iter().map(listener).collect()
-}
-
-fn upstreams(gateway: &Gateway) -> Value {
-    let upstream = |upstream: &crate::upstream::endpoint::Upstream| {
-        let is_checked = upstream.config.health.is_some();
-        let endpoints = upstream.endpoints.iter().map(|endpoint| {
-            let check = endpoint.state.last_check();
-            json!({
-                "endpoint": &*endpoint.label,
-                // Nobody looks: nothing is known.
-                "healthy": is_checked.then(|| endpoint.state.is_healthy()),
-                "draining": endpoint.state.is_draining(),
-                "sessions": endpoint.state.sessions(),
-                "latency_ms": check.as_ref().and_then(|check| check.latency).map(|l| milliseconds(l.as_secs_f64())),
-                "last_error": check.and_then(|check| check.error),
-            })
-        });
-        json!({ "name": upstream.config.name, "endpoints": endpoints.collect::<Vec<_>>() })
-    };
-    gateway.upstreams().iter().map(upstream).collect()
 }
 
 /// How much of each limit is used; a limit of `null` is none.
@@ -87,19 +68,6 @@ fn limits(gateway: &Gateway, open_files: &OpenFiles) -> Value {
         limit("pending_bytes", Some(process.registry.pending()), Some(limits.pending_bytes)),
         limit("open_files", open_files.count(Instant::now()), load::open_file_limit()),
     ])
-}
-
-fn certificates(gateway: &Gateway) -> Value {
-    let now = Timestamp::now().as_second();
-    let served = gateway.listeners().iter().filter_map(|listener| listener.tls.as_ref());
-    let certificate = |(name, not_after): (&str, i64)| {
-        json!({
-            "name": name,
-            "not_after": Timestamp::from_second(not_after).map_or(Value::Null, time),
-            "days_left": (not_after - now).div_euclid(SECONDS_A_DAY),
-        })
-    };
-    served.flat_map(|tls| tls.certificates()).map(certificate).collect()
 }
 
 impl OpenFiles {
@@ -126,6 +94,5 @@ fn count_open_files() -> Option<u64> {
     std::fs::read_dir("/proc/self/fd").ok().map(|files| files.count() as u64)
 }
 
-const SECONDS_A_DAY: i64 = 86_400;
 /// Between two counts of open files.
 const COUNTED_ANEW: Duration = Duration::from_secs(10);
