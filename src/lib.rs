@@ -3,22 +3,21 @@
 //! # The life of a connection
 //!
 //! ```text
-//! listener   accept            TcpStream + permit      process cap, per-address cap, handshake rate
-//!   proxy_protocol             Peer {client, direct}   PROXY v1/v2, only from trusted proxies
-//!   tls                        Stream                  certificate by SNI
-//!   http                       http::Request           hyper, HTTP/1.1
+//! gateway    accept            TcpStream + permit      process cap, per-address cap, handshake rate
+//! listener   establish         Peer {client, direct}   PROXY v1/v2, only from trusted proxies; TLS by SNI
+//!            http              http::Request           hyper, HTTP/1.1
 //! handshake  UpgradeRequest                            RFC 6455 4.2.1 parsed once, else 400/426
 //! route      Route + typed path parameters             else 404
 //! admission  Permit | Rejection                        cheap before dear
 //! upstream   open connection | Rejection               before the client is told yes
 //! handshake  101                                       only now
 //! relay      Session                                   two pumps, one task
-//! ws::settle close codes for both sides                one table
-//! session    SessionRecord                             metrics + one access-log line, exactly once
+//! outcome    close codes for both sides                one table
+//! telemetry  SessionRecord                             metrics + one access-log line, exactly once
 //! ```
 //!
 //! Each stage consumes the type the stage before produced. Two functions are the spine, each about a
-//! screen: [`listener::connection::serve`] and [`gateway::Gateway::handle`].
+//! screen: [`gateway::connection::serve`] and [`gateway::Gateway::handle`].
 //!
 //! # Lexicon
 //!
@@ -33,32 +32,42 @@
 //!
 //! # Invariants
 //!
-//! - [`ws`], [`config`], [`route`], [`handshake`] and every file marked *Pure* name no tokio, hyper,
-//!   tracing, socket or clock; time comes in as an argument.
+//! - A module imports only from the groups below its own; `tests/tidy.rs` has the table.
+//! - [`protocol`], [`route`], [`handshake`], [`outcome`], [`config`] and every file marked *Pure* name
+//!   no tokio, hyper, tracing, socket or clock; time comes in as an argument.
 //! - Only [`telemetry`] knows prometheus.
-//! - Only [`ws::settle`] and [`admission::rejection`] choose close codes.
+//! - Only [`outcome::settle`] and [`outcome::rejection`] choose close codes.
 //! - No session starts without its permit; whatever counts up is a guard that counts down on drop.
 //! - Tokens, query strings and payloads are never logged.
 
-pub mod admin;
-pub mod admission;
 pub mod cli;
-pub mod config;
-pub mod doctor;
-pub mod drain;
-pub mod gateway;
-pub mod handshake;
-pub mod listener;
-pub mod load;
-pub mod process;
-pub mod relay;
-pub mod reload;
-pub mod route;
+
+pub mod tools;
+
 pub mod server;
-pub mod session;
-pub mod sockets;
-pub mod stream;
-pub mod systemd;
-pub mod telemetry;
+
+pub mod admin;
+
+pub mod gateway;
+
+pub mod admission;
+pub mod listener;
+pub mod relay;
 pub mod upstream;
-pub mod ws;
+
+pub mod pages;
+
+pub mod telemetry;
+
+pub mod net;
+
+pub mod session;
+
+pub mod config;
+
+pub mod outcome;
+
+pub mod handshake;
+
+pub mod protocol;
+pub mod route;

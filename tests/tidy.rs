@@ -161,7 +161,7 @@ fn is_short(file: &Source) -> Vec<String> {
 }
 
 fn is_pure_where_it_says_so(file: &Source) -> Vec<String> {
-    let folders = ["src/ws/", "src/config/", "src/route/", "src/handshake/"];
+    let folders = ["src/protocol/", "src/route/", "src/handshake/", "src/outcome/", "src/config/"];
     let head: String = file.text.lines().take_while(|line| line.starts_with("//!")).collect();
     let is_pure = folders.iter().any(|folder| file.path.starts_with(folder));
     if !(is_pure || head.contains("Pure.")) || file.is_test() {
@@ -174,6 +174,79 @@ fn is_pure_where_it_says_so(file: &Source) -> Vec<String> {
     breaches.collect()
 }
 
+/// Modules import only from rows below their own; modules of one row do not import one another.
+const LAYERS: &[&[&str]] = &[
+    &["cli"],
+    &["tools"],
+    &["server"],
+    &["admin"],
+    &["gateway"],
+    &["listener", "upstream", "relay", "admission"],
+    &["fleet"],
+    &["pages"],
+    &["fetch"],
+    &["telemetry"],
+    &["net"],
+    &["session"],
+    &["config"],
+    &["outcome"],
+    &["handshake"],
+    &["route", "protocol"],
+];
+
+fn imports_only_from_below(file: &Source) -> Vec<String> {
+    let Some(path) = file.path.strip_prefix("src/") else { return Vec::new() };
+    let module = path.split('/').next().unwrap_or_default();
+    if file.is_test() || matches!(module, "lib.rs" | "main.rs") {
+        return Vec::new();
+    }
+    let Some(own) = layer(module) else { return vec![file.breach(1, "in no layer")] };
+    let breaches = file.code().into_iter().flat_map(|(line, code)| {
+        let named: Vec<_> = imported(&code).into_iter().map(str::to_owned).collect();
+        let is_breach =
+            move |other: &String| other != module && layer(other).is_some_and(|layer| layer <= own);
+        let breaches = named.into_iter().filter(is_breach);
+        breaches.map(move |other| file.breach(line, &format!("{module} imports {other}")))
+    });
+    breaches.collect()
+}
+
+/// The row of a module, from the top.
+fn layer(module: &str) -> Option<usize> {
+    LAYERS.iter().position(|row| row.contains(&module))
+}
+
+/// The top-level modules that code names: `crate::a::b`, and `a` and `b` of `crate::{a::c, b}`.
+fn imported(code: &str) -> Vec<&str> {
+    let is_part = |c: char| c.is_alphanumeric() || c == '_';
+    let word = |text: &'_ str| text.len() - text.trim_start_matches(is_part).len();
+    let mut found = Vec::new();
+    for (_, rest) in code.match_indices("crate::").map(|(at, it)| (at, &code[at + it.len()..])) {
+        let Some(inner) = rest.strip_prefix('{') else {
+            found.push(&rest[..word(rest)]);
+            continue;
+        };
+        let mut depth = 0;
+        let mut parts = vec![0];
+        for (at, character) in inner.char_indices() {
+            match character {
+                '{' => depth += 1,
+                '}' => depth -= 1,
+                ',' if depth == 0 => parts.push(at + 1),
+                _ => {}
+            }
+            if depth < 0 {
+                break;
+            }
+        }
+        found.extend(parts.into_iter().map(|at| {
+            let part = inner[at..].trim_start();
+            &part[..word(part)]
+        }));
+    }
+    found
+}
+
 fn leaves_prometheus_to_telemetry(file: &Source) -> Vec<String> {
     if file.path.starts_with("src/telemetry/") {
         return Vec::new();
@@ -184,7 +257,7 @@ fn leaves_prometheus_to_telemetry(file: &Source) -> Vec<String> {
 
 fn leaves_close_codes_to_the_tables(file: &Source) -> Vec<String> {
     let is_allowed = CHOOSERS.contains(&file.path.as_str())
-        || file.path.starts_with("src/cli/demo/")
+        || file.path.starts_with("src/tools/demo/")
         || file.is_test();
     if is_allowed {
         return Vec::new();
@@ -258,6 +331,21 @@ fn pure_modules_name_no_runtime_no_socket_and_no_clock() {
 }
 
 #[test]
+fn modules_import_only_from_the_layers_below() {
+    check(imports_only_from_below, &["src"], 150);
+}
+
+#[test]
+fn every_module_of_the_crate_is_in_a_layer() {
+    let root = files("src", &["rs"]).into_iter().find(|file| file.path == "src/lib.rs").unwrap();
+    let modules = root.text.lines().filter_map(|line| line.split_once("mod ")?.1.strip_suffix(';'));
+    let modules: Vec<_> = modules.collect();
+    assert!(modules.len() >= 16, "{modules:?}");
+    let rows: Vec<_> = modules.iter().map(|module| layer(module)).collect();
+    assert!(rows.iter().all(Option::is_some), "{modules:?} {rows:?}");
+}
+
+#[test]
 fn only_telemetry_knows_prometheus() {
     check(leaves_prometheus_to_telemetry, &["src"], 80);
 }
@@ -296,12 +384,21 @@ fn every_log_event_is_documented() {
 fn each_rule_finds_its_breach_and_nothing_else() {
     let rows: &[(Rule, &str, &[&str], &[&str])] = &[
         (says_first_what_it_is_for, "src/x.rs", &["fn x() {}", "// a\n//! b"], &["//! a"]),
-        (is_pure_where_it_says_so, "src/ws/x.rs", &["use tokio::net;"], &["use std::fmt;"]),
+        (
+            is_pure_where_it_says_so,
+            "src/protocol/ws/x.rs",
+            &["use tokio::net;"],
+            &["use std::fmt;"],
+        ),
         (is_pure_where_it_says_so, "src/x.rs", IMPURE_FILES, PURE_FILES),
         (leaves_prometheus_to_telemetry, "src/x.rs", KNOWS_PROMETHEUS, &["// prometheus::"]),
         (leaves_prometheus_to_telemetry, "src/telemetry/x.rs", &[], KNOWS_PROMETHEUS),
         (leaves_close_codes_to_the_tables, "src/x.rs", CHOOSES_CODES, CHOOSES_NONE),
-        (leaves_close_codes_to_the_tables, "src/ws/settle.rs", &[], CHOOSES_CODES),
+        (leaves_close_codes_to_the_tables, "src/outcome/settle.rs", &[], CHOOSES_CODES),
+        (imports_only_from_below, "src/session/x.rs", POINTS_UP, POINTS_DOWN),
+        (imports_only_from_below, "src/relay/x.rs", POINTS_ASIDE, POINTS_DOWN),
+        (imports_only_from_below, "src/unknown/x.rs", &["fn x() {}"], &[]),
+        (imports_only_from_below, "src/session/tests.rs", &[], POINTS_UP),
         (is_finished, "src/x.rs", UNFINISHED, &["// ignored", "#[expect(unused)]"]),
     ];
     for (rule, path, bad, good) in rows {
@@ -356,12 +453,12 @@ const IMPURE: &[&str] = &[
 
 /// Where close codes are chosen, known as labels, explained, or set by the operator.
 const CHOOSERS: &[&str] = &[
-    "src/doctor/diagnosis/closing.rs",
-    "src/ws/settle.rs",
-    "src/ws/close.rs",
-    "src/admission/rejection.rs",
+    "src/tools/doctor/diagnosis/closing.rs",
+    "src/outcome/settle.rs",
+    "src/outcome/rejection.rs",
+    "src/outcome/close_codes.rs",
+    "src/protocol/ws/close.rs",
     "src/telemetry/labels.rs",
-    "src/config/process.rs",
 ];
 
 const IMPURE_FILES: &[&str] = &[
@@ -384,6 +481,19 @@ const PURE_FILES: &[&str] = &[
     "//! Pure.\nfn f() { g(\"tokio::net \\\" tokio::net\", my_tokio, fsync) }",
     "//! Pure.\nconst A: &str = \"a\n tokio::net\";",
     "//! Pure.\n#[cfg(test)]\nmod tests {\n    use tokio::net;\n}",
+];
+const POINTS_UP: &[&str] = &[
+    "use crate::net::stream::Stream;",
+    "fn f() { crate::telemetry::x() }",
+    "use crate::{config::{Rate, Config}, gateway::Gateway};",
+];
+const POINTS_ASIDE: &[&str] = &["use crate::admission::Permit;", "use crate::upstream;"];
+const POINTS_DOWN: &[&str] = &[
+    "use crate::config::Config;",
+    "use crate::outcome::{label::Label, settle};",
+    "// crate::gateway",
+    "fn f() { g(\"crate::gateway\") }",
+    "#[cfg(test)]\nmod tests {\n    use crate::server::load;\n}",
 ];
 const KNOWS_PROMETHEUS: &[&str] =
     &["use prometheus::X;", "use prometheus;", "use prometheus as other;"];

@@ -7,7 +7,6 @@ use divan::{Bencher, black_box};
 use framegate::admission::jwks::SourceTable;
 use framegate::admission::limits::AddressTable;
 use framegate::admission::{Admission, jwt, keys, token};
-use framegate::route::Router;
 use jsonwebtoken::Algorithm;
 
 use crate::setup::{self, NOW, PATH};
@@ -41,7 +40,7 @@ fn admit(bencher: Bencher<'_, '_>, algorithm: Algorithm) {
     let config = setup::config(&signed, &format!("{algorithm:?}"));
     let (admission, _) =
         Admission::new(&config, Arc::default(), &SourceTable::default()).expect("keys");
-    let matched = Router::new(&config.routes).find("chat.example.com", PATH).expect("a route");
+    let matched = config.router().find("chat.example.com", PATH).expect("a route");
     let request = setup::request(&signed.token);
     let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
     bencher.bench_local(|| {

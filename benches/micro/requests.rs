@@ -5,7 +5,6 @@ use std::net::{IpAddr, Ipv4Addr};
 use divan::{Bencher, black_box};
 use framegate::handshake::headers::{Forwarded, Scheme, Trust, UpstreamHead};
 use framegate::handshake::request::UpgradeRequest;
-use framegate::session::id::SessionId;
 use jsonwebtoken::Algorithm;
 
 use crate::setup;
@@ -40,7 +39,7 @@ fn write(bencher: Bencher<'_, '_>) {
             host: &request.host,
         },
         identity: None,
-        request_id: SessionId::new(7),
+        request_id: "0000000000000007",
         authorization: None,
     };
     bencher.bench(|| black_box(&head).write().expect("a head"));

@@ -32,7 +32,7 @@ fn router() -> Router {
     route("/files/{*rest}".to_owned(), "");
     let config = Config::parse(&text, Path::new("/")).expect("a configuration");
     assert_eq!(config.routes.len(), 1000);
-    Router::new(&config.routes)
+    config.router()
 }
 
 fn find(bencher: Bencher<'_, '_>, path: &str, is_there: bool) {

@@ -7,11 +7,12 @@ use bytes::Bytes;
 use http::{Response, StatusCode};
 use serde::Serialize;
 
+use super::Context;
 use super::reply::{Failure, json};
-use super::resource::{Access, Action, Call, Resource, Takes, Verb};
+use super::resource::{Action, Call, Resource, Takes, Verb};
 use crate::config::units;
-use crate::drain::shed;
-use crate::gateway::Gateway;
+use crate::gateway::guards::Access;
+use crate::gateway::{Gateway, sheds};
 use crate::upstream::endpoint::{Endpoint, Upstream};
 
 /// A share of all sessions.
@@ -51,27 +52,27 @@ struct EndpointDrain<'a> {
     left: usize,
 }
 
-fn shed(gateway: &Arc<Gateway>, call: &Call) -> Result<Response<Bytes>, Failure> {
+fn shed(Context { gateway, .. }: &Context, call: &Call) -> Result<Response<Bytes>, Failure> {
     let Some(percent) = call.number("percent", 0.0..=100.0)? else {
         return Err(Failure::bad("say how much: percent=20 closes a fifth of the sessions".into()));
     };
     let window = window(gateway, call)?;
     check_stays_up(gateway)?;
-    let sessions = shed::shed(gateway, percent, window);
+    let sessions = sheds::shed(gateway, percent, window);
     Ok(json(StatusCode::OK, &Shed { sessions, window_s: window.as_secs_f64() }))
 }
 
-fn empty(gateway: &Arc<Gateway>, call: &Call) -> Result<Response<Bytes>, Failure> {
+fn empty(Context { gateway, .. }: &Context, call: &Call) -> Result<Response<Bytes>, Failure> {
     let (upstream, endpoint) = find(gateway, call)?;
     let window = window(gateway, call)?;
     check_stays_up(gateway)?;
-    let sessions = shed::empty(gateway, upstream, endpoint, window);
+    let sessions = sheds::empty(gateway, upstream, endpoint, window);
     Ok(tell(upstream, endpoint, sessions))
 }
 
-fn fill(gateway: &Arc<Gateway>, call: &Call) -> Result<Response<Bytes>, Failure> {
+fn fill(Context { gateway, .. }: &Context, call: &Call) -> Result<Response<Bytes>, Failure> {
     let (upstream, endpoint) = find(gateway, call)?;
-    shed::fill(gateway, upstream, endpoint);
+    sheds::fill(gateway, upstream, endpoint);
     Ok(tell(upstream, endpoint, endpoint.state.sessions()))
 }
 

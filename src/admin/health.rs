@@ -3,19 +3,20 @@
 //! Probes ask /readyz; this is for people, their dashboards and `framegate health`. So it is always
 //! answered with 200, and what is wrong stands in `status` and `reasons`.
 
-use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
 use http::{Response, StatusCode};
 use serde::Serialize;
 
-use super::Unready;
+use super::Context;
 use super::reply::{Failure, json};
-use super::resource::{Access, Action, Call, Resource, Takes, Verb};
+use super::resource::{Action, Call, Resource, Takes, Verb};
 use super::views::{rfc3339, seconds};
 use crate::admission::signature::VerifierKeys;
 use crate::gateway::Gateway;
+use crate::gateway::guards::Access;
+use crate::gateway::readiness::Unready;
 use crate::upstream::endpoint::{Endpoint, Upstream};
 
 /// Every dependency.
@@ -94,7 +95,7 @@ struct ConfigHealth {
     last_reload: String,
 }
 
-fn show(gateway: &Arc<Gateway>, _: &Call) -> Result<Response<Bytes>, Failure> {
+fn show(Context { gateway, .. }: &Context, _: &Call) -> Result<Response<Bytes>, Failure> {
     let (now, at) = (Instant::now(), SystemTime::now());
     let metrics = &gateway.telemetry().metrics;
     let listeners = gateway.listeners().iter().map(|listener| ListenerHealth {

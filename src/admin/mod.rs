@@ -11,13 +11,13 @@ use http::request::Parts;
 use http::{Response, StatusCode};
 
 use crate::gateway::Gateway;
+use crate::gateway::guards::{Access, Guards};
 
-use self::guards::Guards;
+use self::overview::Dashboard;
 use self::reply::Form;
 use self::resource::Resource;
 
 pub mod drains;
-pub mod guards;
 pub mod health;
 pub mod history;
 pub mod overview;
@@ -29,6 +29,14 @@ pub mod sessions;
 pub mod trace;
 pub mod views;
 pub mod web;
+
+/// What requests are answered from.
+pub struct Context {
+    /// The gateway in force when the request came.
+    pub gateway: Arc<Gateway>,
+    /// What the dashboard remembers.
+    pub dashboard: Arc<Dashboard>,
+}
 
 /// Everything there is.
 pub static RESOURCES: &[&Resource] = &[
@@ -49,42 +57,23 @@ pub static RESOURCES: &[&Resource] = &[
     &drains::ENDPOINT,
 ];
 
-/// A reason for not being ready. A single failed upstream is none: other routes still work.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Unready {
-    /// The gateway is going down.
-    #[error("draining")]
-    Draining,
-    /// A verifier has no key to check tokens with.
-    #[error("verifier {0} has no keys")]
-    NoKeys(String),
-    /// No public listener takes connections.
-    #[error("no listener is open")]
-    NoListener,
-    /// What is healthy gets nobody, because an operator wanted it so.
-    #[error("all healthy endpoints are being emptied: framegate drain --undo takes them back")]
-    EndpointsEmptied,
-    /// All endpoints of all upstreams are unhealthy.
-    #[error("no upstream has a healthy endpoint")]
-    NoHealthyEndpoint,
-}
-
 /// Answers one request. The body of the answer to a HEAD request is to be left out by the HTTP
 /// implementation (RFC 9110 section 9.3.2).
-pub fn answer(guards: &Guards, gateway: &Arc<Gateway>, request: &Parts) -> Response<Bytes> {
+pub fn answer(guards: &Guards, context: &Context, request: &Parts) -> Response<Bytes> {
     let path = request.uri.path();
     let form = Form::of(path);
     let found = resource::find(RESOURCES, path);
-    let resource = found.as_ref().map(|found| found.resource);
-    if let Err(denied) = guards.check(&request.method, resource, &request.headers) {
-        return denied.into_response(form);
+    // Without token even the question whether a page exists has no answer.
+    let access = found.as_ref().map_or(Access::Token, |found| found.resource.access);
+    if let Err(denied) = guards.check(&request.method, access, &request.headers) {
+        return reply::denied(denied, form);
     }
     let Some(found) = found else {
         return form.error(StatusCode::NOT_FOUND, "there is no such page");
     };
     found
         .call(&request.method, request.uri.query().unwrap_or_default())
-        .and_then(|(action, call)| (action.handler)(gateway, &call))
+        .and_then(|(action, call)| (action.handler)(context, &call))
         .unwrap_or_else(|failure| failure.into_response(form))
 }
 

@@ -1,15 +1,15 @@
 //! Metrics and probes. No I/O.
 
-use std::sync::Arc;
-
 use bytes::Bytes;
 use http::header::CONTENT_TYPE;
 use http::{Response, StatusCode};
 
-use super::Unready;
+use super::Context;
 use super::reply::{Failure, plain, with};
-use super::resource::{Access, Action, Call, Resource, Takes, Verb};
+use super::resource::{Action, Call, Resource, Takes, Verb};
 use crate::gateway::Gateway;
+use crate::gateway::guards::Access;
+use crate::gateway::readiness::Unready;
 use crate::telemetry::metrics::Metrics;
 
 /// The scrape.
@@ -28,7 +28,7 @@ const fn get(handler: super::resource::Handler) -> Action {
     Action { verb: Verb::Get, query: Takes::Anything, handler }
 }
 
-fn metrics(gateway: &Arc<Gateway>, _: &Call) -> Result<Response<Bytes>, Failure> {
+fn metrics(Context { gateway, .. }: &Context, _: &Call) -> Result<Response<Bytes>, Failure> {
     let scrape = gateway.telemetry().metrics.render(|metrics| report_traffic(gateway, metrics));
     Ok(with(plain(StatusCode::OK, scrape.body), CONTENT_TYPE, scrape.content_type))
 }
@@ -41,11 +41,11 @@ pub(super) fn report_traffic(gateway: &Gateway, metrics: &Metrics) {
     metrics.set_pending_bytes(gateway.registry().pending());
 }
 
-fn health(_: &Arc<Gateway>, _: &Call) -> Result<Response<Bytes>, Failure> {
+fn health(_: &Context, _: &Call) -> Result<Response<Bytes>, Failure> {
     Ok(plain(StatusCode::OK, "ok\n"))
 }
 
-fn ready(gateway: &Arc<Gateway>, _: &Call) -> Result<Response<Bytes>, Failure> {
+fn ready(Context { gateway, .. }: &Context, _: &Call) -> Result<Response<Bytes>, Failure> {
     Ok(tell_ready(&gateway.unready()))
 }
 

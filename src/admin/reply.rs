@@ -1,9 +1,11 @@
 //! Answers of the admin listener, as text and as JSON, and what is answered when there is none. Pure.
 
 use bytes::Bytes;
-use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS};
+use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS};
 use http::{HeaderName, HeaderValue, Response, StatusCode};
 use serde::Serialize;
+
+use crate::gateway::guards::Denied;
 
 /// A request that passed the guards and cannot be answered.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -73,6 +75,15 @@ impl Failure {
             response.headers_mut().insert(ALLOW, allow);
         }
         response
+    }
+}
+
+/// The answer to a request that the guards do not let pass, with the rule as its text.
+pub fn denied(denied: Denied, form: Form) -> Response<Bytes> {
+    let response = form.error(denied.status(), &denied.to_string());
+    match denied {
+        Denied::Token => with(response, WWW_AUTHENTICATE, "Bearer realm=\"framegate\""),
+        Denied::Host | Denied::Origin | Denied::Header => response,
     }
 }
 

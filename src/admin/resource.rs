@@ -6,14 +6,14 @@
 
 use std::collections::BTreeMap;
 use std::str::FromStr;
-use std::sync::Arc;
 
 use bytes::Bytes;
 use http::{Method, Response};
 use percent_encoding::percent_decode_str;
 
+use super::Context;
 use super::reply::Failure;
-use crate::gateway::Gateway;
+use crate::gateway::guards::Access;
 
 /// What a path leads to.
 #[derive(Debug)]
@@ -24,15 +24,6 @@ pub struct Resource {
     pub access: Access,
     /// What can be done with it.
     pub actions: &'static [Action],
-}
-
-/// Who gets a resource, where there is a token.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Access {
-    /// Everybody: probes have no token. Such a resource says nothing of users.
-    Open,
-    /// Who has the token.
-    Token,
 }
 
 /// One thing that can be done with a resource.
@@ -47,7 +38,7 @@ pub struct Action {
 }
 
 /// Does what an action is there for.
-pub type Handler = fn(&Arc<Gateway>, &Call) -> Result<Response<Bytes>, Failure>;
+pub type Handler = fn(&Context, &Call) -> Result<Response<Bytes>, Failure>;
 
 /// The methods there are. HEAD is GET without the body, which HTTP leaves out (RFC 9110 section 9.3.2).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -220,7 +211,7 @@ mod tests {
 
     use super::*;
 
-    fn never(_: &Arc<Gateway>, _: &Call) -> Result<Response<Bytes>, Failure> {
+    fn never(_: &Context, _: &Call) -> Result<Response<Bytes>, Failure> {
         Err(Failure::missing("never"))
     }
 

@@ -7,6 +7,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -20,12 +21,10 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, UnixListener};
 use tokio_util::task::TaskTracker;
 
-use super::answer;
-use super::guards::Guards;
-use crate::config::{Admin, AdminBind, Locations, Problem};
-use crate::process::Current;
-use crate::server::StartError;
-use crate::sockets::{self, Held};
+use super::overview::Dashboard;
+use super::{Context, answer};
+use crate::config::AdminBind;
+use crate::gateway::process::Current;
 
 /// The admin listener, bound.
 pub struct AdminListener(Socket);
@@ -33,6 +32,16 @@ pub struct AdminListener(Socket);
 enum Socket {
     Tcp(TcpListener),
     Unix(UnixListener, SocketFile),
+}
+
+/// The socket could not be opened.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot listen on {address}: {source}")]
+pub struct BindError {
+    /// The address as configured.
+    address: String,
+    /// What the system said.
+    source: io::Error,
 }
 
 impl fmt::Display for AdminListener {
@@ -55,27 +64,21 @@ impl Drop for SocketFile {
     }
 }
 
-/// Reads the token file and builds the rules for callers.
-pub fn guards(admin: &Admin, locations: &Locations) -> Result<Guards, Problem> {
-    let token = match &admin.token_file {
-        None => None,
-        Some(file) => Some(std::fs::read_to_string(file).map_err(|error| {
-            let message = format!("cannot read {}: {error}", file.display());
-            locations.problem("admin.token_file", message)
-        })?),
-    };
-    Guards::new(admin, token.as_deref())
-        .map_err(|error| locations.problem("admin.token_file", error.to_string()))
-}
-
 impl AdminListener {
-    /// Opens the socket, unless it is held already.
-    pub async fn bind(admin: &Admin, held: &mut Held) -> Result<Self, StartError> {
-        let failed = |address: String| move |source| StartError::Admin { address, source };
-        let socket = match &admin.bind {
+    /// Opens the socket, unless it is `held` already.
+    ///
+    /// # Errors
+    ///
+    /// The address, and what the system said.
+    pub async fn bind(
+        bind: &AdminBind,
+        held: Option<io::Result<TcpListener>>,
+    ) -> Result<Self, BindError> {
+        let failed = |address: String| move |source| BindError { address, source };
+        let socket = match bind {
             AdminBind::Tcp(address) => {
-                let socket = match held.take(*address) {
-                    Some(socket) => sockets::into_async(socket),
+                let socket = match held {
+                    Some(socket) => socket,
                     None => TcpListener::bind(address).await,
                 };
                 Socket::Tcp(socket.map_err(failed(format!("{address} (admin)")))?)
@@ -97,15 +100,15 @@ impl AdminListener {
     }
 
     /// Serves until dropped.
-    pub async fn run(self, current: Current) {
+    pub async fn run(self, current: Current, dashboard: Arc<Dashboard>) {
         let tasks = TaskTracker::new();
         loop {
             let accepted = match &self.0 {
                 Socket::Tcp(socket) => socket.accept().await.map(|(stream, _)| {
-                    tasks.spawn(serve(stream, current.clone()));
+                    tasks.spawn(serve(stream, current.clone(), Arc::clone(&dashboard)));
                 }),
                 Socket::Unix(socket, _) => socket.accept().await.map(|(stream, _)| {
-                    tasks.spawn(serve(stream, current.clone()));
+                    tasks.spawn(serve(stream, current.clone(), Arc::clone(&dashboard)));
                 }),
             };
             if let Err(error) = accepted {
@@ -138,15 +141,20 @@ async fn bind_unix(path: PathBuf) -> io::Result<Socket> {
     Ok(Socket::Unix(listener, SocketFile(path)))
 }
 
-async fn serve(stream: impl AsyncRead + AsyncWrite + Unpin, current: Current) {
+async fn serve(
+    stream: impl AsyncRead + AsyncWrite + Unpin,
+    current: Current,
+    dashboard: Arc<Dashboard>,
+) {
     let service = service_fn(|request: Request<Incoming>| {
         // Each request is answered by the gateway in force.
-        let gateway = current.gateway();
+        let context = Context { gateway: current.gateway(), dashboard: Arc::clone(&dashboard) };
         async move {
             let (head, _) = request.into_parts();
-            let response = gateway
+            let response = context
+                .gateway
                 .guards()
-                .map_or_else(Response::default, |guards| answer(guards, &gateway, &head));
+                .map_or_else(Response::default, |guards| answer(guards, &context, &head));
             Ok::<Response<Full<Bytes>>, Infallible>(response.map(Full::new))
         }
     });

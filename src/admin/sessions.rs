@@ -8,18 +8,19 @@ use bytes::Bytes;
 use http::{Response, StatusCode};
 use serde::Serialize;
 
+use super::Context;
 use super::reply::{Failure, json};
-use super::resource::{Access, Action, Call, Resource, Takes, Verb};
+use super::resource::{Action, Call, Resource, Takes, Verb};
 use super::views::{SessionView, rfc3339};
-use crate::gateway::Gateway;
+use crate::gateway::guards::Access;
+use crate::outcome::label::Label;
+use crate::outcome::settle::Ending;
+use crate::protocol::ws::close;
 use crate::session::id::SessionId;
-use crate::session::label::Label;
 use crate::session::recent;
 use crate::session::record::{Outcome, SessionRecord};
 use crate::session::registry::{Order, SessionHandle};
 use crate::telemetry::events::label_before_an_answer;
-use crate::ws::close;
-use crate::ws::settle::Ending;
 
 /// The open ones.
 pub static LIST: Resource = Resource {
@@ -90,7 +91,7 @@ struct Kicked {
     kicked: usize,
 }
 
-fn list(gateway: &Arc<Gateway>, call: &Call) -> Result<Response<Bytes>, Failure> {
+fn list(Context { gateway, .. }: &Context, call: &Call) -> Result<Response<Bytes>, Failure> {
     let limit = limit(call)?;
     let filter = Filter::of(call);
     let mut sessions = gateway.registry().snapshot();
@@ -105,7 +106,7 @@ fn list(gateway: &Arc<Gateway>, call: &Call) -> Result<Response<Bytes>, Failure>
     Ok(json(StatusCode::OK, &list))
 }
 
-fn list_recent(gateway: &Arc<Gateway>, call: &Call) -> Result<Response<Bytes>, Failure> {
+fn list_recent(Context { gateway, .. }: &Context, call: &Call) -> Result<Response<Bytes>, Failure> {
     let limit = limit(call)?;
     let label = match call.text("label") {
         None => None,
@@ -122,7 +123,7 @@ fn list_recent(gateway: &Arc<Gateway>, call: &Call) -> Result<Response<Bytes>, F
     Ok(json(StatusCode::OK, &RecentList { now: rfc3339(SystemTime::now()), sessions }))
 }
 
-fn show(gateway: &Arc<Gateway>, call: &Call) -> Result<Response<Bytes>, Failure> {
+fn show(Context { gateway, .. }: &Context, call: &Call) -> Result<Response<Bytes>, Failure> {
     let id = id(call)?;
     let now = Instant::now();
     if let Some(session) = gateway.registry().get(id) {
@@ -136,7 +137,7 @@ fn show(gateway: &Arc<Gateway>, call: &Call) -> Result<Response<Bytes>, Failure>
     Ok(json(StatusCode::OK, &SessionView::ended(&ended)))
 }
 
-fn kick(gateway: &Arc<Gateway>, call: &Call) -> Result<Response<Bytes>, Failure> {
+fn kick(Context { gateway, .. }: &Context, call: &Call) -> Result<Response<Bytes>, Failure> {
     let (id, ending) = (id(call)?, kicked(call)?);
     let Some(session) = gateway.registry().get(id) else {
         let has_ended = gateway.registry().get_closing(id).is_some()
@@ -154,7 +155,7 @@ fn kick(gateway: &Arc<Gateway>, call: &Call) -> Result<Response<Bytes>, Failure>
     Ok(json(StatusCode::OK, &Kicked { kicked: 1 }))
 }
 
-fn kick_user(gateway: &Arc<Gateway>, call: &Call) -> Result<Response<Bytes>, Failure> {
+fn kick_user(Context { gateway, .. }: &Context, call: &Call) -> Result<Response<Bytes>, Failure> {
     let (user, ending) = (call.parameter("user"), kicked(call)?);
     let is_theirs = |s: &Arc<SessionHandle>| s.known.user.as_deref() == Some(user);
     let sessions = gateway.registry().snapshot().into_iter().filter(is_theirs);

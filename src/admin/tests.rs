@@ -6,16 +6,16 @@ use http::header::HeaderValue;
 use http::{HeaderMap, Method, Request};
 use proptest::prelude::*;
 
-use super::guards::{Denied, EmptyToken};
-use super::pages::{HEALTH, METRICS, READY};
 use super::*;
 use crate::config::{Admin, AdminBind};
-use crate::process::Process;
+use crate::gateway::guards::{Access, Denied, EmptyToken};
+use crate::gateway::process::Process;
+use crate::gateway::readiness::Unready;
+use crate::outcome::settle::Ending;
 use crate::session::id::SessionId;
 use crate::session::record::SessionRecord;
 use crate::session::registry::{Order, SessionHandle};
 use crate::telemetry::{Telemetry, testing};
-use crate::ws::settle::Ending;
 
 /// A gateway without sockets.
 pub(crate) fn gateway() -> Arc<Gateway> {
@@ -23,8 +23,14 @@ pub(crate) fn gateway() -> Arc<Gateway> {
     let process = Process::new(&config.limits);
     let telemetry = Telemetry::new(&config);
     process.set_listening(true);
-    let loaded = crate::load::load(config, &process).map_err(|p| format!("{p:?}")).unwrap();
+    let loaded = crate::server::load::load(config, &process).map_err(|p| format!("{p:?}")).unwrap();
     Gateway::new(loaded, process, telemetry)
+}
+
+/// The same with a dashboard that begins now.
+pub(crate) fn context() -> Context {
+    let dashboard = Dashboard::new(std::time::Instant::now(), jiff::Timestamp::now());
+    Context { gateway: gateway(), dashboard: Arc::new(dashboard) }
 }
 
 /// The answer to a request with these headers.
@@ -36,7 +42,8 @@ fn ask(
 ) -> Response<Bytes> {
     let mut request = Request::builder().method(method).uri(target).body(()).unwrap();
     *request.headers_mut() = headers.clone();
-    answer(guards, gateway, &request.into_parts().0)
+    let context = Context { gateway: Arc::clone(gateway), ..context() };
+    answer(guards, &context, &request.into_parts().0)
 }
 
 fn admin(bind: &str, hosts: &[&str]) -> Admin {
@@ -147,7 +154,7 @@ fn only_own_names_are_answered() {
     ];
     for (bind, host, expected) in table {
         let guards = Guards::new(&admin(bind, &["Ops.example.com:9901"]), None).unwrap();
-        let verdict = guards.check(&Method::GET, None, &headers(&[("host", host)]));
+        let verdict = guards.check(&Method::GET, Access::Token, &headers(&[("host", host)]));
         let expected = if expected { Ok(()) } else { Err(Denied::Host) };
         assert_eq!(verdict, expected, "{host:?} at {bind}");
     }
@@ -157,7 +164,7 @@ fn only_own_names_are_answered() {
 fn a_host_must_be_there_once() {
     let twice = headers(&[("host", "localhost"), ("host", "localhost")]);
     for headers in [HeaderMap::new(), twice] {
-        assert_eq!(guards(None).check(&Method::GET, None, &headers), Err(Denied::Host));
+        assert_eq!(guards(None).check(&Method::GET, Access::Token, &headers), Err(Denied::Host));
     }
 }
 
@@ -179,7 +186,7 @@ fn pages_of_other_origins_are_refused() {
     for (origins, expected) in table {
         let mut list = vec![("host", "localhost:9901")];
         list.extend(origins.iter().map(|origin| ("origin", *origin)));
-        let verdict = guards(None).check(&Method::GET, Some(&METRICS), &headers(&list));
+        let verdict = guards(None).check(&Method::GET, Access::Token, &headers(&list));
         assert_eq!(verdict.is_ok(), expected, "{origins:?}");
         assert!(expected || verdict == Err(Denied::Origin), "{origins:?}");
     }
@@ -188,7 +195,7 @@ fn pages_of_other_origins_are_refused() {
 #[test]
 fn an_empty_origin_authority_is_not_own_even_without_host() {
     let guards = Guards::new(&admin("unix:/a", &[]), None).unwrap();
-    let verdict = guards.check(&Method::GET, None, &headers(&[("origin", "http://")]));
+    let verdict = guards.check(&Method::GET, Access::Token, &headers(&[("origin", "http://")]));
     assert_eq!(verdict, Err(Denied::Origin));
 }
 
@@ -207,7 +214,7 @@ fn what_a_form_could_send_changes_nothing() {
     for (method, value, expected) in table {
         let mut list = vec![("host", "localhost")];
         list.extend(value.map(|value| ("x-framegate", value)));
-        let verdict = guards(None).check(&method, None, &headers(&list));
+        let verdict = guards(None).check(&method, Access::Token, &headers(&list));
         let expected = if expected { Ok(()) } else { Err(Denied::Header) };
         assert_eq!(verdict, expected, "{method} {value:?}");
     }
@@ -217,28 +224,25 @@ fn what_a_form_could_send_changes_nothing() {
 fn with_a_token_only_probes_pass_without_it() {
     let guards = guards(Some("s3cret\n"));
     let table = [
-        (Some(&HEALTH), None, true),
-        (Some(&READY), Some("Bearer wrong"), true),
-        (Some(&METRICS), None, false),
-        (None, None, false),
-        (Some(&METRICS), Some("Bearer s3cret"), true),
-        (Some(&METRICS), Some("bearer  s3cret"), true),
-        (None, Some("Bearer s3cret"), true),
-        (Some(&METRICS), Some("Bearer"), false),
-        (Some(&METRICS), Some("Bearer "), false),
-        (Some(&METRICS), Some("Basic s3cret"), false),
-        (Some(&METRICS), Some("s3cret"), false),
-        (Some(&METRICS), Some("Bearer s3cre"), false),
-        (Some(&METRICS), Some("Bearer s3crets3cret"), false),
-        (Some(&METRICS), Some("Bearer S3cret"), false),
+        (Access::Open, None, true),
+        (Access::Open, Some("Bearer wrong"), true),
+        (Access::Token, None, false),
+        (Access::Token, Some("Bearer s3cret"), true),
+        (Access::Token, Some("bearer  s3cret"), true),
+        (Access::Token, Some("Bearer"), false),
+        (Access::Token, Some("Bearer "), false),
+        (Access::Token, Some("Basic s3cret"), false),
+        (Access::Token, Some("s3cret"), false),
+        (Access::Token, Some("Bearer s3cre"), false),
+        (Access::Token, Some("Bearer s3crets3cret"), false),
+        (Access::Token, Some("Bearer S3cret"), false),
     ];
     for (page, value, expected) in table {
         let mut list = vec![("host", "localhost")];
         list.extend(value.map(|value| ("authorization", value)));
         let verdict = guards.check(&Method::GET, page, &headers(&list));
         let expected = if expected { Ok(()) } else { Err(Denied::Token) };
-        let path = page.map(|page| page.path);
-        assert_eq!(verdict, expected, "{path:?} {value:?}");
+        assert_eq!(verdict, expected, "{page:?} {value:?}");
     }
 }
 
@@ -260,7 +264,7 @@ fn refusals_have_their_status_and_say_why() {
     let table =
         [(Denied::Host, 421), (Denied::Origin, 403), (Denied::Header, 403), (Denied::Token, 401)];
     for (denied, status) in table {
-        let response = denied.into_response(Form::Text);
+        let response = reply::denied(denied, Form::Text);
         assert_eq!(response.status(), status);
         assert_eq!(response.body(), &format!("{denied}\n"));
         assert_eq!(response.headers().contains_key("www-authenticate"), denied == Denied::Token);
@@ -293,10 +297,10 @@ proptest! {
         if let Ok(host) = HeaderValue::from_bytes(&host) {
             headers.insert("host", host);
         }
-        let _ = guards.check(&Method::GET, None, &headers);
+        let _ = guards.check(&Method::GET, Access::Token, &headers);
         headers.insert("host", HeaderValue::from_static("localhost"));
         headers.insert("authorization", HeaderValue::from_str(&format!("Bearer {token}")).unwrap());
-        prop_assert_eq!(guards.check(&Method::GET, None, &headers), Err(Denied::Token));
+        prop_assert_eq!(guards.check(&Method::GET, Access::Token, &headers), Err(Denied::Token));
     }
 }
 

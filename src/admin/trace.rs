@@ -8,10 +8,11 @@ use bytes::Bytes;
 use http::{Response, StatusCode};
 use serde::Serialize;
 
+use super::Context;
 use super::reply::{Failure, json};
-use super::resource::{Access, Action, Call, Resource, Takes, Verb};
+use super::resource::{Action, Call, Resource, Takes, Verb};
 use super::views::rfc3339;
-use crate::gateway::Gateway;
+use crate::gateway::guards::Access;
 use crate::session::registry::Order;
 use crate::session::trace::{self, Trace, Whom};
 
@@ -54,13 +55,13 @@ struct Ended {
     ended: bool,
 }
 
-fn list(gateway: &Arc<Gateway>, _: &Call) -> Result<Response<Bytes>, Failure> {
+fn list(Context { gateway, .. }: &Context, _: &Call) -> Result<Response<Bytes>, Failure> {
     let traces = gateway.telemetry().traces.all(Instant::now());
     let traces = traces.iter().map(|trace| TraceView::of(trace)).collect();
     Ok(json(StatusCode::OK, &List { traces }))
 }
 
-fn begin(gateway: &Arc<Gateway>, call: &Call) -> Result<Response<Bytes>, Failure> {
+fn begin(Context { gateway, .. }: &Context, call: &Call) -> Result<Response<Bytes>, Failure> {
     let whom = match (call.text("user"), call.text("client")) {
         (Some(user), None) if !user.is_empty() => Whom::User(user.to_owned()),
         (None, Some(client)) => Whom::Client(client.parse().map_err(|_| {
@@ -88,7 +89,7 @@ fn begin(gateway: &Arc<Gateway>, call: &Call) -> Result<Response<Bytes>, Failure
     Ok(json(StatusCode::OK, &TraceView::of(&trace)))
 }
 
-fn end(gateway: &Arc<Gateway>, call: &Call) -> Result<Response<Bytes>, Failure> {
+fn end(Context { gateway, .. }: &Context, call: &Call) -> Result<Response<Bytes>, Failure> {
     let text = call.parameter("id");
     let id = text.parse().map_err(|_| Failure::bad(format!("{text:?} is no trace's number")))?;
     if !gateway.telemetry().traces.end(id, Instant::now()) {

@@ -6,9 +6,10 @@ use std::time::{Duration, Instant, SystemTime};
 use jiff::Timestamp;
 use serde::{Serialize, Serializer};
 
+use crate::protocol::ws::close::CloseStatus;
 use crate::session::explain;
 use crate::session::recent::Ended;
-use crate::session::record::{CloseStatus, Outcome, SessionRecord, Steps};
+use crate::session::record::{Outcome, SessionRecord, Steps};
 use crate::session::registry::SessionHandle;
 use crate::session::traffic::TrafficCounts;
 use crate::telemetry::access_log::time;

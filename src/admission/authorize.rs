@@ -7,8 +7,8 @@
 
 use serde_json::{Map, Value};
 
-use super::rejection::Forbidden;
 use crate::config::Authorize;
+use crate::outcome::rejection::Forbidden;
 
 /// Checks every rule; all must hold.
 ///

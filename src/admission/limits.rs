@@ -10,9 +10,9 @@ use std::time::Instant;
 
 use dashmap::DashMap;
 
-use super::rate::Bucket;
-use super::rejection::Rejection;
 use crate::config::{ProcessLimits, Rate};
+use crate::outcome::rejection::Rejection;
+use crate::session::rate::Bucket;
 
 /// Places, taken and given back. How many there are says who takes one: that may change while they
 /// are taken.

@@ -7,10 +7,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use identity::Identity;
 use jwks::{KeySource, SourceTable};
 use jwt::Token;
-use rejection::Rejection;
 use signature::VerifierKeys;
 use token::Presented;
 use users::{ScopeKey, UserKey, UserPlace, UserTable};
@@ -18,10 +16,11 @@ use users::{ScopeKey, UserKey, UserPlace, UserTable};
 use crate::config::locations::child;
 use crate::config::{Config, Problem, UserScope};
 use crate::handshake::request::UpgradeRequest;
+use crate::outcome::rejection::Rejection;
 use crate::route::{Match, Parameters};
+use crate::session::identity::Identity;
 
 pub mod authorize;
-pub mod identity;
 mod json;
 pub mod jwks;
 pub mod jwt;
@@ -29,8 +28,6 @@ pub mod key_file;
 pub mod keys;
 pub mod limits;
 pub mod origin;
-pub mod rate;
-pub mod rejection;
 pub mod signature;
 pub mod token;
 pub mod users;

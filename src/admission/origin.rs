@@ -4,7 +4,7 @@
 //! clients mostly send none. The check therefore protects users against foreign pages and is no
 //! protection against a client that lies: that is the token's business.
 
-use super::rejection::Rejection;
+use crate::outcome::rejection::Rejection;
 
 /// Lets an origin pass that is in `allowed`, as is any when `allowed` is empty. A missing `Origin`
 /// is no browser and passes.

@@ -6,8 +6,8 @@ use std::time::Instant;
 use super::jwks::KeySource;
 use super::jwt::Token;
 use super::keys::KeySet;
-use super::rejection::Rejection;
 use crate::config::Verifier;
+use crate::outcome::rejection::Rejection;
 
 /// All keys of a verifier.
 pub struct VerifierKeys {

@@ -11,11 +11,11 @@ use std::time::{Duration, Instant};
 
 use dashmap::DashMap;
 
-use super::rejection::Rejection;
 use crate::config::{RouteLimits, WhenUserFull};
+use crate::outcome::rejection::Rejection;
+use crate::outcome::settle::Ending;
 use crate::session::id::SessionId;
 use crate::session::registry::{Order, Probe, SessionHandle};
-use crate::ws::settle::Ending;
 
 /// Who is counted: users of different issuers are different people.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]

@@ -21,7 +21,7 @@ use tokio::net::{TcpStream, UnixStream};
 use tokio::time::timeout;
 
 use crate::config::{Admin, AdminBind, Problem};
-use crate::load;
+use crate::server::load;
 use crate::telemetry::escape::printable;
 
 /// Where the admin listener is, and what it wants to see.

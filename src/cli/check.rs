@@ -12,11 +12,12 @@ use super::Exit;
 use crate::admission::jwks::fetch::fetch;
 use crate::config::locations::child;
 use crate::config::{Config, Endpoint, Jwks, Problem, Target};
-use crate::load;
-use crate::process::Process;
-use crate::sockets::Held;
+use crate::gateway::process::Process;
+use crate::net::connect::connect;
+use crate::net::tls::tls_connector;
+use crate::server::load;
+use crate::server::sockets::Held;
 use crate::telemetry::escape::printable;
-use crate::upstream::connect::{connect, tls_connector};
 
 /// `framegate check`'s arguments.
 #[derive(Debug, Clone, clap::Args)]

@@ -1,4 +1,4 @@
-//! `framegate doctor`: arguments, output, exit codes. What it does is in [`crate::doctor`].
+//! `framegate doctor`: arguments, output, exit codes. What it does is in [`crate::tools::doctor`].
 
 use std::io::{self, ErrorKind, IsTerminal as _, Write as _};
 use std::net::Ipv6Addr;
@@ -13,15 +13,15 @@ use tokio::runtime::Builder;
 use super::Exit;
 use super::admin_client::{AdminArgs, AdminClient, AdminError, encoded};
 use crate::config::{TokenSource, units};
-use crate::doctor::plan::{Address, Part, Plan, Token};
-use crate::doctor::render::Style;
-use crate::doctor::report::{Report, StepName};
-use crate::doctor::{compare, render, request, tls, walk};
 use crate::handshake::request::is_token;
+use crate::tools::doctor::plan::{Address, Part, Plan, Token};
+use crate::tools::doctor::render::Style;
+use crate::tools::doctor::report::{Report, StepName};
+use crate::tools::doctor::{compare, render, request, tls, walk};
 
 /// `framegate doctor`'s arguments.
 #[derive(Debug, Clone, clap::Args)]
-pub struct DoctorArgs {
+pub(super) struct DoctorArgs {
     /// Where to connect: wss://HOST/PATH or ws://HOST:PORT/PATH; any WebSocket server
     #[arg(value_name = "URL", value_parser = Address::parse)]
     pub url: Address,

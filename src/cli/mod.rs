@@ -7,8 +7,10 @@ use clap::{CommandFactory, Parser, Subcommand};
 
 pub mod admin_client;
 pub mod check;
-pub mod demo;
-pub mod doctor;
+#[cfg(feature = "demo")]
+mod demo;
+#[cfg(feature = "doctor")]
+mod doctor;
 pub mod drain;
 mod run;
 pub mod sessions;
@@ -37,8 +39,10 @@ enum Command {
     /// Check a configuration and everything it names; prints all problems at once
     Check(check::CheckArgs),
     /// Try the whole product: gateway, chat backend and chat page, without a file or a network
-    Demo(demo::DemoArgs),
+    #[cfg(feature = "demo")]
+    Demo(crate::tools::demo::DemoArgs),
     /// Find out, step by step, why a WebSocket connection fails
+    #[cfg(feature = "doctor")]
     Doctor(Box<doctor::DoctorArgs>),
     /// Show the sessions of a running gateway, or one by its id
     Sessions(sessions::SessionsArgs),
@@ -66,7 +70,9 @@ pub fn main() -> ExitCode {
     let code = match (arguments.command, arguments.config) {
         (Some(Command::Run { config }), _) | (None, Some(config)) => run::run(&config),
         (Some(Command::Check(args)), _) => check::run(&args),
-        (Some(Command::Demo(args)), _) => run::demo(&args),
+        #[cfg(feature = "demo")]
+        (Some(Command::Demo(args)), _) => demo::run(&args),
+        #[cfg(feature = "doctor")]
         (Some(Command::Doctor(args)), _) => return doctor::run(&args),
         (Some(Command::Sessions(args)), _) => run::block_on(sessions::sessions(&args)),
         (Some(Command::Kick(args)), _) => run::block_on(sessions::kick(&args)),

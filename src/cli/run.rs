@@ -1,7 +1,6 @@
-//! `framegate run` and `framegate demo`: the gateway as a process, with its signals. I/O.
+//! `framegate run`: the gateway as a process, with its signals. I/O.
 
 use std::future::Future;
-use std::io::Write;
 use std::num::NonZero;
 use std::path::Path;
 use std::sync::Arc;
@@ -12,15 +11,13 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::Notify;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
-use super::demo::{self, DemoArgs};
 use super::{Exit, check};
-use crate::config::{Config, LogLevel};
-use crate::load;
-use crate::reload::Reloads;
+use crate::config::Config;
+use crate::server::load;
+use crate::server::reload::Reloads;
+use crate::server::sockets::Held;
 use crate::server::{Server, StartError};
-use crate::sockets::Held;
 use crate::telemetry::logging;
 
 /// Runs the gateway until SIGTERM or SIGINT and through its drain.
@@ -56,68 +53,20 @@ async fn serve(file: &Path, config: Config, held: Held) -> Exit {
     drained(&at_once)
 }
 
-/// Runs the demo until SIGTERM or SIGINT.
-pub(super) fn demo(args: &DemoArgs) -> Exit {
-    block_on(serve_demo(args))
-}
-
-async fn serve_demo(args: &DemoArgs) -> Exit {
-    let at_once = CancellationToken::new();
-    let shutdown = match Signals::new() {
-        Ok(signals) => signals.received(None, at_once.clone()),
-        Err(error) => return failed(&error),
-    };
-    // Backend and page outlive the gateway's drain: clients are to see 1012, not a lost backend.
-    let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
-    let mut demo = match demo::start(args, &tasks, stop.clone()).await {
-        Ok(demo) => demo,
-        Err(error) => return failed(&error),
-    };
-    let file = demo.config();
-    let mut config = match load::read(&file) {
-        Ok(config) => config,
-        Err(problems) => {
-            check::print("error", &file, &problems);
-            return Exit::Config;
-        }
-    };
-    // What scripts read must not stand among log lines.
-    if args.json {
-        config.log.level = LogLevel::Error;
-        config.log.access = false;
-    }
-    let _log = match logging::init(&config.log) {
-        Ok(guard) => guard,
-        Err(error) => return failed(&error),
-    };
-    let server = match Server::bind(config, demo.sockets()).await {
-        Ok(server) => server,
-        Err(error) => return not_started(&file, &error),
-    };
-    print!("{}", demo.greeting(args));
-    // Nobody reads it: the demo runs all the same.
-    let _ = std::io::stdout().flush();
-    server.run(shutdown, &at_once, None).await;
-    stop.cancel();
-    tasks.close();
-    tasks.wait().await;
-    drained(&at_once)
-}
-
 /// Who was cut short did not succeed.
-fn drained(at_once: &CancellationToken) -> Exit {
+pub(super) fn drained(at_once: &CancellationToken) -> Exit {
     if at_once.is_cancelled() { Exit::Failure } else { Exit::Success }
 }
 
 /// The signals that matter, caught from the moment this exists.
-struct Signals {
+pub(super) struct Signals {
     terminate: Signal,
     interrupt: Signal,
     hangup: Signal,
 }
 
 impl Signals {
-    fn new() -> std::io::Result<Self> {
+    pub(super) fn new() -> std::io::Result<Self> {
         Ok(Self {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
@@ -127,7 +76,11 @@ impl Signals {
 
     /// Resolves at the first that ends the process; at the second `at_once` is cancelled, and if the
     /// process has not ended soon after, or at a third, it is ended. SIGHUP asks for a reload.
-    async fn received(mut self, reload: Option<Arc<Notify>>, at_once: CancellationToken) {
+    pub(super) async fn received(
+        mut self,
+        reload: Option<Arc<Notify>>,
+        at_once: CancellationToken,
+    ) {
         let hangup = || match &reload {
             Some(reload) => reload.notify_one(),
             None => tracing::warn!("SIGHUP ignored: there is nothing to reload"),
@@ -177,7 +130,7 @@ pub(super) fn block_on(work: impl Future<Output = Exit>) -> Exit {
 /// More than the gateway takes to end at once.
 const LAST_RECORDS: Duration = Duration::from_secs(3);
 
-fn not_started(file: &Path, error: &StartError) -> Exit {
+pub(super) fn not_started(file: &Path, error: &StartError) -> Exit {
     match error {
         StartError::Config(problems) => {
             check::print("error", file, problems);
@@ -187,7 +140,7 @@ fn not_started(file: &Path, error: &StartError) -> Exit {
     }
 }
 
-fn failed(error: &dyn std::fmt::Display) -> Exit {
+pub(super) fn failed(error: &dyn std::fmt::Display) -> Exit {
     eprintln!("framegate: {error}");
     Exit::Failure
 }

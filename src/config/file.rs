@@ -9,13 +9,13 @@ use toml::de::DeTable;
 
 use super::limits::{ProcessLimits, RouteDefaults};
 use super::listener::{Admin, AdminBind, Bind, Listener};
-use super::process::{CloseCodes, Drain, Keepalive, Log, Timeouts};
+use super::process::{self, Drain, Keepalive, Log, Timeouts};
 use super::reader::{Node, Report, Table};
 use super::route::{NO_VERIFIER, Referents, Route, label_routes};
 use super::upstream::Upstream;
 use super::verifier::Verifier;
 use super::{Config, Problem};
-use crate::session::label::Label;
+use crate::outcome::label::Label;
 
 /// Reads a configuration file; see [`Config::parse`].
 pub(super) fn parse(
@@ -80,7 +80,7 @@ pub(super) fn read(root: &mut Table<'_, '_>) -> Config {
     let keepalive = root.section("keepalive", Keepalive::read);
     let drain = root.section("drain", Drain::read);
     let log = root.section("log", Log::read);
-    let close_codes = root.section("close_codes", CloseCodes::read);
+    let close_codes = root.section("close_codes", process::read_close_codes);
     if close_codes.by_label.contains_key(&Label::Drained) && root.was_typed("drain.code") {
         let message = "drain.code is set too: one of the two must go";
         root.report("close_codes.drained".to_owned(), message);

@@ -3,6 +3,7 @@
 use super::reader::{Node, Table};
 use super::suggest::{did_you_mean, nearest};
 use super::units;
+use crate::protocol::ws::violation::MessageLimits;
 
 /// Limits that belong to the process and cannot be set per route.
 #[derive(Debug, Clone)]
@@ -36,6 +37,17 @@ pub struct RouteLimits {
     pub messages: Option<MessageRate>,
     /// Text must be UTF-8.
     pub text_utf8: bool,
+}
+
+impl RouteLimits {
+    /// What the words of a violation name.
+    pub fn of_messages(&self) -> MessageLimits {
+        MessageLimits {
+            message_size: self.message_size,
+            upstream_message_size: self.upstream_message_size,
+            fragments: self.fragments,
+        }
+    }
 }
 
 /// What the sessions of a user are counted by.

@@ -10,6 +10,9 @@
 
 use std::path::Path;
 
+use crate::outcome::close_codes::CloseCodes;
+use crate::route::Router;
+
 mod changes;
 mod endpoint;
 mod file;
@@ -36,10 +39,8 @@ pub use limits::{
 };
 pub use listener::{Admin, AdminBind, Bind, Certificate, Listener, ListenerTls, TlsVersion};
 pub use locations::Locations;
-pub use process::{
-    CloseCodes, DEFAULT_DRAIN_CODE, Drain, Keepalive, Log, LogFormat, LogLevel, Timeouts,
-};
-pub use route::{Authorize, Forward, ForwardHost, ForwardToken, ParameterType, RefuseMode, Route};
+pub use process::{Drain, Keepalive, Log, LogFormat, LogLevel, Timeouts};
+pub use route::{Authorize, Forward, ForwardHost, ForwardToken, Route};
 pub use upstream::{BalancePolicy, Endpoint, Health, Target, Upstream};
 pub use verifier::{Key, SourceError, TokenSource, Verifier};
 
@@ -103,6 +104,11 @@ impl Config {
         credentials: Option<&Path>,
     ) -> Result<Option<Admin>, Vec<Problem>> {
         file::parse_admin(text, folder, credentials)
+    }
+
+    /// The routes, ready to be searched.
+    pub fn router(&self) -> Router {
+        Router::new(self.routes.iter().map(Route::entry))
     }
 
     /// What is legal but probably not meant, or worth a second look.

@@ -2,8 +2,8 @@
 
 use regex::Regex;
 
-use super::route::ParameterType;
 use super::suggest::{did_you_mean, nearest};
+use crate::route::ParameterType;
 
 /// Why a text is no type of a parameter.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use super::reader::{Node, Table};
 use super::suggest::{did_you_mean, nearest};
-use crate::session::label::Label;
-use crate::ws::close;
+use crate::outcome::close_codes::{CloseCodes, DEFAULT_DRAIN_CODE};
+use crate::outcome::label::Label;
+use crate::protocol::ws::close;
 
 /// Deadlines. `None` is "0": never.
 #[derive(Debug, Clone)]
@@ -80,28 +81,6 @@ pub enum LogLevel {
     Trace,
 }
 
-/// Overrides of the close-code tables (`[close_codes]`).
-#[derive(Debug, Clone, Default)]
-pub struct CloseCodes {
-    /// By label.
-    pub by_label: HashMap<Label, u16>,
-    /// By negotiated subprotocol, then label.
-    pub by_subprotocol: HashMap<String, HashMap<Label, u16>>,
-}
-
-impl CloseCodes {
-    /// The operator's code for `label`, if one was set; the subprotocol's own entry wins.
-    pub fn get(&self, label: Label, subprotocol: Option<&str>) -> Option<u16> {
-        subprotocol
-            .and_then(|name| self.by_subprotocol.get(name)?.get(&label))
-            .or_else(|| self.by_label.get(&label))
-            .copied()
-    }
-}
-
-/// What `drain.code` is if nobody sets it: service restart.
-pub const DEFAULT_DRAIN_CODE: u16 = 1012;
-
 impl Timeouts {
     /// Reads `[timeouts]`.
     pub(super) fn read(table: &mut Table<'_, '_>) -> Self {
@@ -161,15 +140,13 @@ impl Log {
     }
 }
 
-impl CloseCodes {
-    /// Reads `[close_codes]`.
-    pub(super) fn read(table: &mut Table<'_, '_>) -> Self {
-        let by_subprotocol = table.section("subprotocol", |table| {
-            let named = table.named().into_iter();
-            named.filter_map(|(name, node)| Some((name, node.table(read_codes)?))).collect()
-        });
-        Self { by_label: read_codes(table), by_subprotocol }
-    }
+/// Reads `[close_codes]`.
+pub(super) fn read_close_codes(table: &mut Table<'_, '_>) -> CloseCodes {
+    let by_subprotocol = table.section("subprotocol", |table| {
+        let named = table.named().into_iter();
+        named.filter_map(|(name, node)| Some((name, node.table(read_codes)?))).collect()
+    });
+    CloseCodes { by_label: read_codes(table), by_subprotocol }
 }
 
 fn read_codes(table: &mut Table<'_, '_>) -> HashMap<Label, u16> {

@@ -2,15 +2,14 @@
 
 use std::collections::HashMap;
 
-use regex::Regex;
-
 use super::hosts::{self, Host};
 use super::limits::{RouteDefaults, RouteLimits, UserScope};
 use super::locations::child;
 use super::parameter::parameter_type;
 use super::reader::{Node, Table};
 use super::suggest::{did_you_mean, nearest};
-use crate::route::Pattern;
+use crate::outcome::close_codes::RefuseMode;
+use crate::route::{Entry, ParameterType, Pattern};
 
 /// What a path and host lead to (`[[route]]`).
 #[derive(Debug, Clone)]
@@ -40,15 +39,11 @@ pub struct Route {
     pub limits: RouteLimits,
 }
 
-/// The form a path parameter must have, else `no_route`.
-#[derive(Debug, Clone)]
-pub enum ParameterType {
-    /// RFC 9562 text form, either case.
-    Uuid,
-    /// Decimal digits, at most 20.
-    Integer,
-    /// The whole segment must match (anchored by the parser).
-    Matches(Regex),
+impl Route {
+    /// What the router has to know of it.
+    pub fn entry(&self) -> Entry<'_> {
+        Entry { pattern: &self.path, parameters: &self.parameters, hosts: &self.hosts }
+    }
 }
 
 /// Authorisation rules; all must hold.
@@ -58,17 +53,6 @@ pub struct Authorize {
     pub claims: Vec<(String, Vec<serde_json::Value>)>,
     /// Claim name (an array) and the path parameter that must be contained in it.
     pub contains: Vec<(String, String)>,
-}
-
-/// How a refusal is told to the client.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum RefuseMode {
-    /// `Close` for browsers (an Origin header is there), `Http` for others.
-    Auto,
-    /// By HTTP status.
-    Http,
-    /// By completing the handshake and sending Close.
-    Close,
 }
 
 /// What goes upstream besides the client's own headers.

@@ -5,6 +5,21 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use http::HeaderMap;
 use ipnet::{IpNet, Ipv4Net};
 
+use super::headers::{Scheme, Trust};
+
+/// Where a request comes from.
+#[derive(Debug, Clone, Copy)]
+pub struct Source {
+    /// The client, as far as it is known.
+    pub client: IpAddr,
+    /// Who spoke HTTP to the gateway.
+    pub direct: IpAddr,
+    /// Whether that one's forwarding headers are believed.
+    pub trust: Trust,
+    /// Whether it used TLS.
+    pub scheme: Scheme,
+}
+
 /// The client's address: the right-most one of the X-Forwarded-For chain that is not in `trusted`.
 ///
 /// `direct` is who spoke HTTP to the gateway: the TCP peer, or whom its PROXY header named. The chain

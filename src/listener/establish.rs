@@ -8,22 +8,21 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::{timeout, timeout_at};
 
-use super::Listener;
-use super::connection::Peer;
 use super::http::NoRequest;
-use super::proxy_protocol::{self, Progress, ProxyHeader};
+use super::{Listener, Peer};
 use crate::config::Timeouts;
-use crate::relay;
+use crate::net::linger;
+use crate::net::{server_tls::ServerTls, stream::Stream};
+use crate::outcome::blame::{By, Phase};
+use crate::protocol::proxy_protocol::{self, Progress, ProxyHeader};
 use crate::session::record::SessionRecord;
-use crate::session::termination::{By, Phase};
-use crate::stream::{ServerTls, Stream};
 
 /// Why a connection never came to a request.
-pub(super) struct GaveUp {
-    pub(super) phase: Phase,
-    pub(super) by: By,
-    pub(super) reason: &'static str,
-    pub(super) detail: Option<String>,
+pub(crate) struct GaveUp {
+    pub(crate) phase: Phase,
+    pub(crate) by: By,
+    pub(crate) reason: &'static str,
+    pub(crate) detail: Option<String>,
 }
 
 impl GaveUp {
@@ -53,7 +52,7 @@ impl From<NoRequest> for GaveUp {
 }
 
 /// A stream for HTTP, and who is at its other end.
-pub(super) async fn establish(
+pub(crate) async fn establish(
     listener: &Listener,
     mut tcp: TcpStream,
     direct: SocketAddr,
@@ -138,7 +137,7 @@ async fn secure(
         Some(letter) if letter.is_ascii_alphabetic() => {
             let told = async {
                 let _ = tcp.write_all(PLAIN_ON_TLS.as_bytes()).await;
-                relay::linger_client(&mut Stream::Tcp(tcp)).await;
+                linger::shut_down(&mut Stream::Tcp(tcp)).await;
             };
             let _ = timeout(timeouts.close, told).await;
             Err(failed("plain HTTP (ws:// or http://) on a TLS port"))

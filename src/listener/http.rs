@@ -23,7 +23,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::AsyncWriteExt;
 use tokio::sync::oneshot;
 
-use crate::stream::Stream;
+use crate::net::stream::Stream;
 
 /// A client connection that speaks HTTP.
 pub(crate) struct HttpConnection {

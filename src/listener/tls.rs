@@ -9,15 +9,16 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::Arc;
 
-use tokio_rustls::rustls::crypto::{CryptoProvider, aws_lc_rs};
+use tokio_rustls::rustls::crypto::aws_lc_rs;
 use tokio_rustls::rustls::server::{ClientHello, ResolvesServerCert, WebPkiClientVerifier};
 use tokio_rustls::rustls::sign::CertifiedKey;
 use tokio_rustls::rustls::{RootCertStore, ServerConfig, version};
 use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::{FromDer, X509Certificate, X509Version};
 
-use super::pem::{self, read_certificates, read_key};
 use crate::config::{Certificate, ListenerTls, Locations, Problem, TlsVersion};
+use crate::net::pem::{self, read_certificates, read_key};
+use crate::net::tls::provider;
 
 /// TLS that is ready to accept.
 pub struct Tls {
@@ -127,11 +128,6 @@ impl Tls {
         }
         renewal
     }
-}
-
-/// The cryptography everything uses.
-pub(crate) fn provider() -> Arc<CryptoProvider> {
-    Arc::new(aws_lc_rs::default_provider())
 }
 
 /// What tells a file from the one that was there before, symbolic links followed; `None`: it is gone.

@@ -8,22 +8,23 @@
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::io::{AsyncWrite, AsyncWriteExt};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use super::pump::{Pump, PumpEnd, UnderWay};
+use super::random_bytes;
 use super::session::Relay;
 use super::trace::Watched;
-use super::{random_bytes, scratch};
-use crate::session::record::CloseStatus;
-use crate::stream::Stream;
-use crate::ws::message::{self, Masking};
-use crate::ws::settle::{Ending, Say, Settlement, Silence};
-use crate::ws::violation::Side;
+use crate::net::linger;
+use crate::net::stream::Stream;
+use crate::outcome::settle::{Ending, Say, Settlement, Silence};
+use crate::protocol::ws::close::CloseStatus;
+use crate::protocol::ws::message::{self, Masking};
+use crate::protocol::ws::violation::Side;
 
 /// How an end went.
 #[derive(Debug)]
@@ -226,7 +227,10 @@ async fn end(mut stream: Stream, side: Side, bye: Farewell, patience: Patience<'
                 stream.write_all(&bye.bytes).await?;
                 stream.flush().await?;
                 told = bye.told;
-                linger(&mut stream, side).await;
+                match side {
+                    Side::Client => linger::shut_down(&mut stream).await,
+                    Side::Upstream => linger::discard(&mut stream).await,
+                }
                 std::io::Result::Ok(())
             };
             let in_time = patience.with(ended).await;
@@ -236,27 +240,6 @@ async fn end(mut stream: Stream, side: Side, bye: Farewell, patience: Patience<'
             told
         }
     }
-}
-
-/// Reads and discards until FIN; a client is first told that nothing more will come.
-pub(super) async fn linger(stream: &mut Stream, side: Side) {
-    if side == Side::Client && stream.shutdown().await.is_err() {
-        return;
-    }
-    std::future::poll_fn(|cx| poll_discard(stream, cx)).await;
-}
-
-fn poll_discard(stream: &mut Stream, cx: &mut Context<'_>) -> Poll<()> {
-    scratch::with(|buffer| {
-        loop {
-            let mut read = ReadBuf::new(buffer);
-            match Pin::new(&mut *stream).poll_read(cx, &mut read) {
-                Poll::Pending => return Poll::Pending,
-                Poll::Ready(Ok(())) if !read.filled().is_empty() => {}
-                Poll::Ready(_) => return Poll::Ready(()),
-            }
-        }
-    })
 }
 
 /// Whether the connection took all bytes without waiting.

@@ -1,9 +1,9 @@
 //! What follows for the session from how one of its directions ended. Pure.
 
 use super::pump::PumpEnd;
-use crate::ws::settle::Ending;
-use crate::ws::violation::Side;
-use crate::ws::violation::Violation::CloseCode;
+use crate::outcome::settle::Ending;
+use crate::protocol::ws::violation::Side;
+use crate::protocol::ws::violation::Violation::CloseCode;
 
 /// The ending that follows from how a direction ended.
 pub(super) fn ending_of(from: Side, end: PumpEnd) -> Ending {

@@ -2,8 +2,8 @@
 
 use std::time::Instant;
 
-use crate::admission::rate::Bucket;
 use crate::config::{MessageRate, OverRate};
+use crate::session::rate::Bucket;
 
 /// The rate of one client in one session.
 #[derive(Debug)]

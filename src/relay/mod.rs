@@ -9,15 +9,14 @@ use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
+use crate::net::stream::Stream;
+use crate::outcome::blame::Phase;
+use crate::outcome::settle::{CodePolicy, Ending, settle};
 use crate::session::record::Outcome;
 use crate::session::registry::{Registry, SessionHandle};
-use crate::session::termination::Phase;
-use crate::stream::Stream;
 use crate::telemetry::Telemetry;
 use crate::telemetry::labels::LimitAction;
 use crate::telemetry::metrics::GaugeGuard;
-use crate::ws::settle::{CodePolicy, Ending, settle};
-use crate::ws::violation::Side;
 
 use session::Relay;
 
@@ -28,7 +27,6 @@ mod limit;
 mod outlet;
 mod probes;
 mod pump;
-mod scratch;
 mod session;
 mod trace;
 
@@ -104,18 +102,12 @@ pub async fn run<P, C>(environment: Arc<Environment>, opening: Opening<P, C>) {
     record.client_close = report.client;
     record.upstream_close = report.upstream;
     record.cut_frame = report.cut_frame;
-    record.detail = ending.detail(&config.routes[route].limits);
+    record.detail = ending.detail(config.routes[route].limits.of_messages());
     record.traffic = handle.traffic.counts();
     environment.telemetry.metrics.add_traffic(route, &handle.traffic.take_unreported());
     environment.telemetry.connection_recorded(&record, Some(route));
     environment.registry.forget(&handle);
     drop(connection);
-}
-
-/// Ends a client's connection so that what was written last arrives: nothing more is written, and
-/// what still comes is discarded until FIN. The caller sets the limit.
-pub(crate) async fn linger_client(stream: &mut Stream) {
-    closing::linger(stream, Side::Client).await;
 }
 
 /// Random bytes for masks and markers ("derived from a strong source of entropy", RFC 6455 section

@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use tokio::io::AsyncWrite;
 
-use crate::stream::Stream;
+use crate::net::stream::Stream;
 
 /// Bytes on their way to a sink.
 #[derive(Debug)]

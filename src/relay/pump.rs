@@ -14,14 +14,17 @@ use tokio::io::{AsyncRead, ReadBuf};
 use super::keepalive::Keepalive;
 use super::limit::RateLimit;
 use super::outlet::Outlet;
-use super::scratch;
 use super::trace::Watched;
 use crate::config::{MessageRate, OverRate};
-use crate::session::record::CloseStatus;
-use crate::session::traffic::{DirectionTraffic, MessageKind};
-use crate::stream::Stream;
-use crate::ws::inspector::{Content, FrameInspector, FrameLimits, Step, control_payload_is};
-use crate::ws::violation::{Side, Violation};
+use crate::net::scratch;
+use crate::net::stream::Stream;
+use crate::protocol::ws::close::CloseStatus;
+use crate::protocol::ws::inspector::{
+    Content, FrameInspector, FrameLimits, Step, control_payload_is,
+};
+use crate::protocol::ws::message::MessageKind;
+use crate::protocol::ws::violation::{Side, Violation};
+use crate::session::traffic::DirectionTraffic;
 
 /// One direction.
 #[derive(Debug)]

@@ -14,14 +14,14 @@ use super::probes::Probes;
 use super::pump::{Noted, Pump, PumpEnd, Surroundings};
 use super::trace::Watched;
 use super::{Environment, random_bytes};
+use crate::net::stream::Stream;
+use crate::outcome::settle::{Ending, Silence};
+use crate::protocol::ws::inspector::FrameLimits;
+use crate::protocol::ws::message::{self, Masking};
+use crate::protocol::ws::violation::Side;
 use crate::session::registry::{Order, Probe, SessionHandle};
 use crate::session::trace::Trace;
-use crate::stream::Stream;
 use crate::telemetry::labels::LimitAction;
-use crate::ws::inspector::FrameLimits;
-use crate::ws::message::{self, Masking};
-use crate::ws::settle::{Ending, Silence};
-use crate::ws::violation::Side;
 
 /// The state of a session while it relays.
 pub(super) struct Relay {

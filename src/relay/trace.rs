@@ -1,14 +1,14 @@
 //! Tells the frame headers of a session that is watched.
 
 use super::Environment;
+use crate::outcome::blame::By;
+use crate::protocol::ws::header;
+use crate::protocol::ws::inspector::Step;
+use crate::protocol::ws::violation::{Side, Violation};
 use crate::session::id::SessionId;
-use crate::session::termination::By;
 use crate::session::trace::Trace;
 use crate::session::traffic::Direction;
 use crate::telemetry::Telemetry;
-use crate::ws::header;
-use crate::ws::inspector::Step;
-use crate::ws::violation::{Side, Violation};
 
 /// A session that is watched.
 #[derive(Clone, Copy)]

@@ -12,8 +12,6 @@ use std::sync::Arc;
 
 use percent_encoding::percent_decode_str;
 
-use crate::config;
-
 mod host;
 mod parameter;
 mod pattern;
@@ -21,7 +19,7 @@ mod pattern;
 mod tests;
 mod trie;
 
-pub use parameter::Parameters;
+pub use parameter::{ParameterType, Parameters};
 pub use pattern::{Pattern, PatternError};
 
 use parameter::Parameter;
@@ -34,20 +32,31 @@ pub struct Router {
     any_host: Trie,
 }
 
+/// What the router has to know of a route.
+#[derive(Debug, Clone, Copy)]
+pub struct Entry<'a> {
+    /// Its path.
+    pub pattern: &'a Pattern,
+    /// The form of its parameters; one without entry is any one segment.
+    pub parameters: &'a HashMap<String, ParameterType>,
+    /// The hosts it answers to, in lower case; empty: any.
+    pub hosts: &'a [String],
+}
+
 /// The route that serves a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Match {
-    /// Index into [`config::Config::routes`].
+    /// Which of the routes the router was built from.
     pub route: usize,
     /// The decoded path parameters.
     pub parameters: Parameters,
 }
 
 impl Router {
-    /// Builds the router; [`Match::route`] is an index into `routes`.
-    pub fn new(routes: &[config::Route]) -> Self {
+    /// Builds the router; [`Match::route`] counts `routes` from 0.
+    pub fn new<'a>(routes: impl IntoIterator<Item = Entry<'a>>) -> Self {
         let mut router = Self { by_host: HashMap::new(), any_host: Trie::default() };
-        for (index, route) in routes.iter().enumerate() {
+        for (index, route) in routes.into_iter().enumerate() {
             router.insert(index, route);
         }
         router
@@ -66,8 +75,8 @@ impl Router {
             .or_else(|| self.any_host.find(&path))
     }
 
-    fn insert(&mut self, index: usize, route: &config::Route) {
-        let pattern = &route.path;
+    fn insert(&mut self, index: usize, route: Entry<'_>) {
+        let pattern = route.pattern;
         let parameters = pattern
             .names()
             .map(|name| Parameter { name: name.into(), form: route.parameters.get(name).cloned() });

@@ -2,11 +2,22 @@
 
 use std::sync::Arc;
 
-use crate::config::ParameterType;
+use regex::Regex;
 
 /// The decoded path parameters of one request, in the order of the pattern.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Parameters(Vec<(Arc<str>, Box<str>)>);
+
+/// The form a path parameter must have, else `no_route`.
+#[derive(Debug, Clone)]
+pub enum ParameterType {
+    /// RFC 9562 text form, either case.
+    Uuid,
+    /// Decimal digits, at most 20.
+    Integer,
+    /// The whole segment must match (anchored by the parser).
+    Matches(Regex),
+}
 
 /// One parameter of a route: its name and, where the operator gave one, its form.
 #[derive(Debug)]

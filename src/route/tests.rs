@@ -5,11 +5,15 @@ use std::collections::HashMap;
 use proptest::prelude::*;
 use regex::Regex;
 
-use super::{Match, Router};
-use crate::config::{
-    Authorize, Forward, ForwardHost, ForwardToken, ParameterType, RefuseMode, Route, RouteLimits,
-    UserScope, WhenUserFull,
-};
+use super::{Entry, Match, ParameterType, Pattern, Router};
+
+/// A route as the router sees it.
+#[derive(Debug)]
+struct Route {
+    path: Pattern,
+    parameters: HashMap<String, ParameterType>,
+    hosts: Vec<String>,
+}
 
 const UUID: &str = "f81d4fae-7dec-11d0-a765-00a0c91e6bf6";
 
@@ -92,7 +96,7 @@ fn a_typed_parameter_that_does_not_fit_leads_to_the_next_route() {
     type_of(&mut routes, 3, "any", matches("c|d"));
     type_of(&mut routes, 4, "id", ParameterType::Integer);
     type_of(&mut routes, 5, "rest", matches("[0-9]+/[0-9]+"));
-    let router = Router::new(&routes);
+    let router = of(&routes);
     for (path, expected) in [
         (format!("/c/{UUID}"), Some((0, format!("id={UUID}")))),
         ("/c/12".into(), Some((1, "number=12".into()))),
@@ -115,7 +119,7 @@ fn routes_of_one_shape_are_tried_in_file_order() {
     let mut routes = routes(&["/{a}/{b}", "/{c}/{d}", "/{e}/{f}"]);
     type_of(&mut routes, 0, "b", ParameterType::Integer);
     type_of(&mut routes, 1, "c", ParameterType::Integer);
-    let router = Router::new(&routes);
+    let router = of(&routes);
     for (path, route, parameters) in [
         ("/1/2", 0, "a=1,b=2"),
         ("/x/2", 0, "a=x,b=2"),
@@ -169,7 +173,7 @@ fn an_exact_host_comes_before_any_host() {
     routes[3].hosts = vec!["c.example".into()];
     routes[4].hosts = vec!["[2001:db8::1]".into()];
     type_of(&mut routes, 1, "rest", matches("[a-z]*"));
-    let router = Router::new(&routes);
+    let router = of(&routes);
     for (host, path, expected) in [
         ("a.example", "/ws", Some(2)),
         ("A.Example.:8443", "/ws", Some(2)),
@@ -340,7 +344,7 @@ proptest! {
         routes in prop::collection::vec(any_route(), 0..12),
         paths in prop::collection::vec(any_path(), 1..8),
     ) {
-        let router = Router::new(&routes);
+        let router = of(&routes);
         let routes: Vec<Naive> = routes.iter().map(Naive::new).collect();
         for path in &paths {
             for host in ["x", "y", "z"] {
@@ -368,7 +372,7 @@ fn shown(found: Option<Match>) -> Option<(usize, String)> {
 }
 
 fn router(paths: &[&str]) -> Router {
-    Router::new(&routes(paths))
+    of(&routes(paths))
 }
 
 fn routes(paths: &[&str]) -> Vec<Route> {
@@ -385,31 +389,14 @@ fn matches(expression: &str) -> ParameterType {
 }
 
 fn route(path: &str) -> Route {
-    Route {
-        label: path.to_owned(),
-        path: crate::route::Pattern::parse(path).unwrap(),
-        parameters: HashMap::new(),
-        hosts: Vec::new(),
-        upstream: 0,
-        verifier: None,
-        origins: Vec::new(),
-        authorize: Authorize::default(),
-        refuse: RefuseMode::Auto,
-        forward: Forward {
-            token: ForwardToken::Keep,
-            identity: true,
-            claims: Vec::new(),
-            host: ForwardHost::Client,
-        },
-        limits: RouteLimits {
-            connections_per_user: 0,
-            user_scope: UserScope::Route,
-            when_user_full: WhenUserFull::Refuse,
-            message_size: 1,
-            upstream_message_size: 1,
-            fragments: 1,
-            messages: None,
-            text_utf8: true,
-        },
-    }
+    let path = Pattern::parse(path).unwrap();
+    Route { path, parameters: HashMap::new(), hosts: Vec::new() }
+}
+
+fn of(routes: &[Route]) -> Router {
+    Router::new(routes.iter().map(|route| Entry {
+        pattern: &route.path,
+        parameters: &route.parameters,
+        hosts: &route.hosts,
+    }))
 }

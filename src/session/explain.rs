@@ -3,8 +3,9 @@
 //! The texts are for operators; they say nothing of a single connection. [`sentence`] adds what is
 //! known of one.
 
-use super::label::Label;
-use super::record::{CloseStatus, Outcome, SessionRecord};
+use super::record::{Outcome, SessionRecord};
+use crate::outcome::label::Label;
+use crate::protocol::ws::close::CloseStatus;
 
 /// A label in words.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -374,8 +375,8 @@ mod tests {
 
     #[test]
     fn what_to_do_for_an_unreachable_upstream_depends_on_why() {
-        use crate::stream::tls_fault::{CertificateFault, TlsFault};
-        use crate::upstream::connect::ConnectError;
+        use crate::net::connect::ConnectError;
+        use crate::net::tls_fault::{CertificateFault, TlsFault};
         let refused = |kind: std::io::ErrorKind| ConnectError::Socket(kind.into()).detail();
         let rows = [
             (refused(std::io::ErrorKind::ConnectionRefused), "runs and listens"),
@@ -386,7 +387,7 @@ mod tests {
             ("it closed without an answer".to_owned(), "runs and listens"),
         ];
         for (why, cure) in rows {
-            let rejection = crate::admission::rejection::Rejection::UpstreamUnreachable(why);
+            let rejection = crate::outcome::rejection::Rejection::UpstreamUnreachable(why);
             let said = sentence(&SessionRecord {
                 outcome: Outcome::Refused(Refused { label: rejection.label(), status: 502 }),
                 detail: Some(rejection.to_string()),

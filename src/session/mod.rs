@@ -6,10 +6,11 @@
 
 pub mod explain;
 pub mod id;
-pub mod label;
+pub mod identity;
+pub mod pacing;
+pub mod rate;
 pub mod recent;
 pub mod record;
 pub mod registry;
-pub mod termination;
 pub mod trace;
 pub mod traffic;

@@ -5,9 +5,10 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use super::id::SessionId;
-use super::label::Label;
-use super::termination::{By, Phase};
 use super::traffic::TrafficCounts;
+use crate::outcome::blame::{By, Phase};
+use crate::outcome::label::Label;
+use crate::protocol::ws::close::CloseStatus;
 
 /// Everything that is said of one connection (more exactly: of one request on it), once.
 #[derive(Debug, Clone)]
@@ -119,28 +120,6 @@ pub struct Refused {
     pub label: Label,
     /// HTTP status sent; 101 when the refusal was told by Close (then [`SessionRecord::client_close`] has the code).
     pub status: u16,
-}
-
-/// What was said by Close on one side of the gateway.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum CloseStatus {
-    /// No Close frame.
-    #[default]
-    None,
-    /// A Close frame without code (what APIs call 1005).
-    Empty,
-    /// A Close frame with this code.
-    Code(u16),
-}
-
-impl std::fmt::Display for CloseStatus {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::None => f.write_str("none"),
-            Self::Empty => f.write_str("empty"),
-            Self::Code(code) => code.fmt(f),
-        }
-    }
 }
 
 /// Time spent in each step of a connection; `None`: not reached (or, TLS, not used).

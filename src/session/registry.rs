@@ -12,12 +12,12 @@ use dashmap::DashMap;
 use tokio::sync::Notify;
 
 use super::id::SessionId;
+use super::pacing;
 use super::record::SessionRecord;
 use super::trace::Trace;
 use super::traffic::Traffic;
-use crate::drain::plan;
-use crate::ws::settle::{Ending, Silence};
-use crate::ws::violation::Side;
+use crate::outcome::settle::{Ending, Silence};
+use crate::protocol::ws::violation::Side;
 
 /// All open sessions.
 #[derive(Debug)]
@@ -332,7 +332,7 @@ impl Registry {
 
 /// The end of a session that has had no turn in a drain.
 fn late(window: Duration) -> Ending {
-    Ending::Drained { retry: plan::late(window, fastrand::u64(..)) }
+    Ending::Drained { retry: pacing::late(window, fastrand::u64(..)) }
 }
 
 #[cfg(test)]

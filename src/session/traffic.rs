@@ -6,6 +6,8 @@
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use crate::protocol::ws::message::MessageKind;
+
 /// Which way a message goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Direction {
@@ -24,34 +26,6 @@ impl Direction {
         match self {
             Self::ToUpstream => "to_upstream",
             Self::ToClient => "to_client",
-        }
-    }
-}
-
-/// What is counted as a message; fragments count once, when the message is whole.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum MessageKind {
-    /// Text message.
-    Text,
-    /// Binary message.
-    Binary,
-    /// Ping.
-    Ping,
-    /// Pong.
-    Pong,
-}
-
-impl MessageKind {
-    /// All kinds, in the order of [`Counts::messages`].
-    pub const ALL: [Self; 4] = [Self::Text, Self::Binary, Self::Ping, Self::Pong];
-
-    /// The metric label.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Text => "text",
-            Self::Binary => "binary",
-            Self::Ping => "ping",
-            Self::Pong => "pong",
         }
     }
 }

@@ -7,7 +7,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::config::Config;
-use crate::session::record::{CloseStatus, Steps};
+use crate::protocol::ws::close::CloseStatus;
+use crate::session::record::Steps;
 
 macro_rules! closed_set {
     ($(#[$doc:meta])* $name:ident { $($(#[$variant_doc:meta])* $variant:ident = $text:literal,)* }) => {
@@ -25,24 +26,6 @@ macro_rules! closed_set {
             }
         }
     };
-}
-
-closed_set! {
-    /// Why a connection to an endpoint could not be opened; the `reason` label.
-    ConnectFailure {
-        /// The endpoint refused it.
-        Refused = "refused",
-        /// The endpoint reset it.
-        Reset = "reset",
-        /// It took longer than `connect_timeout`.
-        Timeout = "timeout",
-        /// The name could not be resolved.
-        Dns = "dns",
-        /// The TLS handshake failed.
-        Tls = "tls",
-        /// Anything else, such as no route to the host.
-        Other = "other",
-    }
 }
 
 closed_set! {
@@ -171,22 +154,6 @@ impl RefusalStatus {
             429 => Self::TooManyRequests,
             400..=499 => Self::ClientError,
             500..=599 => Self::ServerError,
-            _ => Self::Other,
-        }
-    }
-}
-
-impl ConnectFailure {
-    /// The reason behind an I/O error of connecting.
-    pub fn of(error: &std::io::Error) -> Self {
-        use std::io::ErrorKind;
-        match error.kind() {
-            ErrorKind::ConnectionRefused => Self::Refused,
-            ErrorKind::ConnectionReset
-            | ErrorKind::ConnectionAborted
-            | ErrorKind::BrokenPipe
-            | ErrorKind::UnexpectedEof => Self::Reset,
-            ErrorKind::TimedOut => Self::Timeout,
             _ => Self::Other,
         }
     }

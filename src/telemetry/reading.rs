@@ -8,8 +8,8 @@ use prometheus::proto;
 use super::labels::Stage;
 use super::metrics::Metrics;
 use super::route_metrics::{HandshakeMetrics, RouteMetrics};
-use crate::session::label::Label;
-use crate::session::termination::{By, Phase};
+use crate::outcome::blame::{By, Phase};
+use crate::outcome::label::Label;
 use crate::session::traffic::{Direction, TrafficCounts};
 
 /// How many labels a handshake can be refused with: those of the table, and `internal`.
@@ -192,10 +192,10 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::outcome::settle::Ending;
     use crate::session::record::{Outcome, Refused};
     use crate::telemetry::Telemetry;
     use crate::telemetry::testing::{config, record, series};
-    use crate::ws::settle::Ending;
 
     fn durations(counts: &[(usize, u32)]) -> Durations {
         let mut durations = Durations::default();

@@ -7,10 +7,12 @@ use prometheus::{Histogram, IntCounter, IntCounterVec, IntGauge};
 use super::families::Families;
 use super::labels::{CloseCodeLabels, RefusalStatus, Stage};
 use super::zeros;
-use crate::session::label::Label;
-use crate::session::record::{CloseStatus, SessionRecord, Steps};
-use crate::session::termination::{By, Phase};
-use crate::session::traffic::{Counts, Direction, MessageKind, TrafficCounts};
+use crate::outcome::blame::{By, Phase};
+use crate::outcome::label::Label;
+use crate::protocol::ws::close::CloseStatus;
+use crate::protocol::ws::message::MessageKind;
+use crate::session::record::{SessionRecord, Steps};
+use crate::session::traffic::{Counts, Direction, TrafficCounts};
 
 /// What is counted of every connection, whether a route was found or not.
 #[derive(Debug)]

@@ -6,10 +6,12 @@ use std::time::{Duration, SystemTime};
 
 use super::metrics::Metrics;
 use crate::config::*;
+use crate::outcome::blame::{By, Phase};
+use crate::outcome::close_codes::{CloseCodes, RefuseMode};
+use crate::outcome::label::Label;
+use crate::protocol::ws::close::CloseStatus;
 use crate::session::id::SessionId;
-use crate::session::label::Label;
-use crate::session::record::{CloseStatus, Outcome, SessionRecord, Steps};
-use crate::session::termination::{By, Phase};
+use crate::session::record::{Outcome, SessionRecord, Steps};
 use crate::session::traffic::{Counts, TrafficCounts};
 
 /// Two routes to one upstream with two endpoints, one plain listener, a verifier whose keys are fetched.

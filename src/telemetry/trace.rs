@@ -7,13 +7,13 @@ use std::time::Instant;
 use super::Telemetry;
 use super::events::label_before_an_answer;
 use super::logging::TRACE;
+use crate::outcome::blame::By;
+use crate::protocol::ws::header::Header;
+use crate::protocol::ws::violation::{Side, Violation};
 use crate::session::id::SessionId;
 use crate::session::record::{Outcome, SessionRecord};
-use crate::session::termination::By;
 use crate::session::trace::{Trace, Whom};
 use crate::session::traffic::Direction;
-use crate::ws::header::Header;
-use crate::ws::violation::{Side, Violation};
 
 impl Telemetry {
     /// An operator begins to watch somebody.

@@ -5,8 +5,8 @@ use std::collections::HashSet;
 use prometheus::{IntCounter, IntGauge};
 
 use super::families::Families;
-use super::labels::ConnectFailure;
 use crate::config::Upstream;
+use crate::net::connect::ConnectFailure;
 
 /// What is counted of an upstream.
 #[derive(Debug)]

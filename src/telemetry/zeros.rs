@@ -7,12 +7,12 @@
 use std::collections::BTreeSet;
 
 use super::labels::CloseCodeLabels;
-use crate::admission::rejection::Rejection;
 use crate::config::Config;
-use crate::session::label::Label;
-use crate::session::record::CloseStatus;
-use crate::session::termination::{By, Phase};
-use crate::ws::settle::{CodePolicy, Ending, Say, settle};
+use crate::outcome::blame::{By, Phase};
+use crate::outcome::label::Label;
+use crate::outcome::rejection::Rejection;
+use crate::outcome::settle::{CodePolicy, Ending, Say, settle};
+use crate::protocol::ws::close::CloseStatus;
 
 /// The `code` and `by` of closes.
 pub(super) fn closes(config: &Config, codes: &CloseCodeLabels) -> BTreeSet<(String, &'static str)> {

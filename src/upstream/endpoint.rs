@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 use tokio_rustls::TlsConnector;
 
 use super::balance::{self, Candidate};
-use super::connect::tls_connector;
 use crate::config::{self, Locations, Problem, Target};
+use crate::net::tls::tls_connector;
 
 /// An upstream, with the state of its endpoints.
 pub struct Upstream {

@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
-use super::connect::{ConnectError, reach_transport};
 use super::endpoint::{Check, Endpoint, Upstream};
 use crate::config::Health;
+use crate::net::connect::{ConnectError, reach_transport};
 use crate::telemetry::Telemetry;
 use crate::telemetry::labels::EndpointHealth;
 

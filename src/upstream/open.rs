@@ -12,12 +12,12 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
 
 use super::answer::{self, Answer, AnswerError};
-use super::connect::{ConnectError, connect};
 use super::endpoint::{Endpoint, EndpointPlace, Upstream};
 use super::request::UpstreamRequest;
-use crate::admission::rejection::Rejection;
+use crate::net::connect::{ConnectError, connect};
+use crate::net::stream::Stream;
+use crate::outcome::rejection::Rejection;
 use crate::session::record::{SessionRecord, Steps};
-use crate::stream::Stream;
 use crate::telemetry::Telemetry;
 
 /// An upstream that has answered 101.

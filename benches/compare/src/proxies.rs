@@ -4,7 +4,7 @@
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 
-use crate::process::Proxy;
+use crate::gateway::process::Proxy;
 
 /// What every proxy is given.
 pub struct Ground {

@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::session::label::Label;
-use crate::session::termination::By;
+use crate::outcome::blame::By;
+use crate::outcome::label::Label;
 use crate::telemetry::reading::{
     Durations, ENDINGS, REFUSALS, Reading, STAGES, endings, refusals, who,
 };

@@ -9,7 +9,7 @@ use serde_json::{Map, Value, json};
 use super::time;
 use crate::admin::health;
 use crate::gateway::Gateway;
-use crate::load;
+use crate::net::descriptors;
 use crate::telemetry::reading::Reading;
 
 /// How many files the process has open; counting them is not free, so it is not done for every answer.
@@ -66,7 +66,7 @@ fn limits(gateway: &Gateway, open_files: &OpenFiles) -> Value {
             (per_address > 0).then_some(per_address)
         ),
         limit("pending_bytes", Some(process.registry.pending()), Some(limits.pending_bytes)),
-        limit("open_files", open_files.count(Instant::now()), load::open_file_limit()),
+        limit("open_files", open_files.count(Instant::now()), descriptors::open_file_limit()),
     ])
 }
 
@@ -79,19 +79,10 @@ impl OpenFiles {
         {
             return count;
         }
-        let count = count_open_files();
+        let count = descriptors::count_open_files();
         *last = Some((now, count));
         count
     }
-}
-
-fn count_open_files() -> Option<u64> {
-    // Linux 6.2 and later tell it as the folder's size.
-    let told = std::fs::metadata("/proc/self/fd").ok()?.len();
-    if told > 0 {
-        return Some(told);
-    }
-    std::fs::read_dir("/proc/self/fd").ok().map(|files| files.count() as u64)
 }
 
 /// Between two counts of open files.

@@ -12,13 +12,15 @@ use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 use tokio::time::MissedTickBehavior;
 
+use super::Context;
 use super::history::{COLUMNS, History, STEP, Window, milliseconds, tenths};
 use super::pages;
 use super::reply::{self, Failure};
-use super::resource::{Access, Action, Call, Resource, Takes, Verb};
+use super::resource::{Action, Call, Resource, Takes, Verb};
 use crate::gateway::Gateway;
-use crate::process::Current;
-use crate::session::label::Label;
+use crate::gateway::guards::Access;
+use crate::gateway::process::Current;
+use crate::outcome::label::Label;
 use crate::telemetry::labels::Stage;
 use crate::telemetry::reading::{Durations, Reading, endings, refusals, who};
 
@@ -62,7 +64,7 @@ impl Dashboard {
 }
 
 /// Notes the numbers of the gateway in force, again and again.
-pub(crate) async fn remember(current: Current) {
+pub(crate) async fn remember(current: Current, dashboard: Arc<Dashboard>) {
     let mut steps = tokio::time::interval_at(tokio::time::Instant::now() + STEP, STEP);
     // What was missed is in the next reading.
     steps.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -70,7 +72,7 @@ pub(crate) async fn remember(current: Current) {
         steps.tick().await;
         let gateway = current.gateway();
         let reading = read(&gateway);
-        gateway.process().dashboard.note(Instant::now(), &reading);
+        dashboard.note(Instant::now(), &reading);
     }
 }
 
@@ -81,9 +83,11 @@ fn read(gateway: &Gateway) -> Reading {
     metrics.read()
 }
 
-fn overview(gateway: &Arc<Gateway>, call: &Call) -> Result<Response<Bytes>, Failure> {
+fn overview(
+    Context { gateway, dashboard }: &Context,
+    call: &Call,
+) -> Result<Response<Bytes>, Failure> {
     let since = call.number("since", 0..=u64::MAX)?.unwrap_or(0);
-    let dashboard = &gateway.process().dashboard;
     let reading = read(gateway);
     let up = Instant::now().saturating_duration_since(dashboard.started);
     let mut body = facts::gather(gateway, &reading, &dashboard.open_files);

@@ -2,19 +2,19 @@
 
 use super::*;
 use crate::admin::resource;
-use crate::admin::tests::gateway;
+use crate::admin::tests::context;
 
-fn ask(gateway: &Arc<Gateway>, query: &str) -> Value {
+fn ask(context: &Context, query: &str) -> Value {
     let found = resource::find(&[&OVERVIEW], "/api/overview").unwrap();
     let (action, call) = found.call(&http::Method::GET, query).unwrap();
-    let response = (action.handler)(gateway, &call).unwrap();
+    let response = (action.handler)(context, &call).unwrap();
     assert_eq!(response.headers()["content-type"], "application/json");
     serde_json::from_slice(response.body()).unwrap()
 }
 
 #[test]
 fn a_gateway_that_has_done_nothing_says_so() {
-    let body = ask(&gateway(), "");
+    let body = ask(&context(), "");
     assert_eq!(body["ready"], json!(true));
     assert_eq!(body["unready"], json!([]));
     assert_eq!(body["totals"]["sessions"], json!(0));
@@ -35,29 +35,31 @@ fn a_gateway_that_has_done_nothing_says_so() {
 
 #[test]
 fn counts_are_those_of_the_metrics_and_history_comes_once() {
-    let gateway = gateway();
+    let context = context();
+    let (gateway, dashboard) = (&context.gateway, &context.dashboard);
     let steps = crate::session::record::Steps::default();
     gateway.telemetry().handshake_accepted(0, &steps);
-    let start = gateway.process().dashboard.started;
-    gateway.process().dashboard.note(start + STEP, &read(&gateway));
+    let start = dashboard.started;
+    dashboard.note(start + STEP, &read(gateway));
     gateway.telemetry().handshake_accepted(1, &steps);
-    let body = ask(&gateway, "since=0");
+    let body = ask(&context, "since=0");
     assert_eq!(body["totals"]["accepted"], json!(2));
     assert_eq!(body["windows"][1]["accepted"], json!(2));
     let rows = body["history"]["rows"].as_array().unwrap();
     assert_eq!((rows.len(), &rows[0][4]), (1, &json!(1)));
     let next = &body["history"]["next"];
-    assert_eq!(ask(&gateway, &format!("since={next}"))["history"]["rows"], json!([]));
+    assert_eq!(ask(&context, &format!("since={next}"))["history"]["rows"], json!([]));
 }
 
 #[test]
 fn an_answer_without_history_is_small() {
-    let gateway = gateway();
-    let step = |number: u32| gateway.process().dashboard.started + STEP * number;
+    let context = context();
+    let (gateway, dashboard) = (&context.gateway, &context.dashboard);
+    let step = |number: u32| dashboard.started + STEP * number;
     for number in 1..=2000 {
-        gateway.process().dashboard.note(step(number), &read(&gateway));
+        dashboard.note(step(number), &read(gateway));
     }
-    let (all, new) = (ask(&gateway, ""), ask(&gateway, "since=2000"));
+    let (all, new) = (ask(&context, ""), ask(&context, "since=2000"));
     assert_eq!(all["history"]["rows"].as_array().unwrap().len(), 720);
     assert_eq!(new["history"]["rows"].as_array().unwrap().len(), 1);
     assert!(new.to_string().len() < 6000, "{} bytes", new.to_string().len());
@@ -67,5 +69,5 @@ fn an_answer_without_history_is_small() {
 fn a_number_that_is_none_is_refused() {
     let found = resource::find(&[&OVERVIEW], "/api/overview").unwrap();
     let (action, call) = found.call(&http::Method::GET, "since=yesterday").unwrap();
-    assert!((action.handler)(&gateway(), &call).is_err());
+    assert!((action.handler)(&context(), &call).is_err());
 }

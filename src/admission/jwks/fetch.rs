@@ -20,9 +20,10 @@ use tokio::time::timeout;
 
 use super::set::{self, ParsedSet, SetFault};
 use crate::config::{Jwks, JwksSource, Target};
-use crate::stream::Stream;
+use crate::net::connect::{ConnectError, connect};
+use crate::net::stream::Stream;
+use crate::net::tls::tls_connector;
 use crate::telemetry::labels::KeyRefresh;
-use crate::upstream::connect::{ConnectError, connect, tls_connector};
 
 /// Why a key set could not be fetched.
 #[derive(Debug, thiserror::Error)]

@@ -21,7 +21,7 @@ use self::fetch::FetchError;
 use self::schedule::{Ask, Gate};
 use super::keys::KeySet;
 use crate::config::{Jwks, Locations, Problem, Verifier};
-use crate::upstream::connect::tls_connector;
+use crate::net::tls::tls_connector;
 
 pub mod fetch;
 pub mod refresh;

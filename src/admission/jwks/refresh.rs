@@ -11,11 +11,10 @@ use super::fetch::{FetchError, fetch};
 use super::schedule::Schedule;
 use super::set::{KID_SHOWN, ParsedSet};
 use super::{Fetched, KeySource};
+use crate::admission::Admission;
 use crate::admission::keys::{KeySet, VerificationKey};
 use crate::config::locations::child;
-use crate::config::{JwksSource, Problem};
-use crate::gateway::Gateway;
-use crate::load::Loaded;
+use crate::config::{JwksSource, Locations, Problem};
 use crate::telemetry::Telemetry;
 use crate::telemetry::labels::KeyRefresh;
 
@@ -57,9 +56,13 @@ impl Refreshes {
 
 /// Before a reload: a verifier that would be left with no key at all, as its keys are at another place
 /// now, gets them from there. Where that fails, the configuration before had better stay.
-pub(crate) async fn fetch_first(loaded: &Loaded, before: &Gateway) -> Result<(), Vec<Problem>> {
+pub(crate) async fn fetch_first(
+    admission: &Admission,
+    locations: &Locations,
+    before: &Admission,
+) -> Result<(), Vec<Problem>> {
     let mut problems = Vec::new();
-    for verifier in loaded.admission.verifiers() {
+    for verifier in admission.verifiers() {
         let Some(source) = verifier.published.as_ref() else { continue };
         let is_known = before.key_sources().any(|known| Arc::ptr_eq(known, source));
         if is_known || !verifier.is_empty(unix_now()) {
@@ -71,7 +74,7 @@ pub(crate) async fn fetch_first(loaded: &Loaded, before: &Gateway) -> Result<(),
         if let Err(error) = &fetched {
             let path = child(&child("verifiers", &source.verifier), "jwks");
             let message = format!("the keys cannot be fetched from there: {error}");
-            problems.push(loaded.config.locations.problem(path, message));
+            problems.push(locations.problem(path, message));
         }
         source.end(fetched.map(|set| Fetched { keys: KeySet::new(set.keys), at, unix }));
     }

@@ -13,12 +13,12 @@ use jsonwebtoken::{Algorithm, DecodingKey};
 use serde_json::{Map, Value};
 
 use super::authorize::find_claim;
-use super::identity::Identity;
 use super::json;
 use super::keys::{KeySet, is_hmac};
-use super::rejection::TokenFault;
 use super::token::MAX_TOKEN_BYTES;
 use crate::config::Verifier;
+use crate::outcome::rejection::TokenFault;
+use crate::session::identity::Identity;
 
 /// Verifies a token at `now`, in seconds since 1970. Checked are, in this order: form, key,
 /// signature, time, issuer, audience, kind, user.

@@ -14,9 +14,9 @@ use http::header::{AUTHORIZATION, COOKIE, HeaderName, HeaderValue, SEC_WEBSOCKET
 use percent_encoding::percent_decode;
 
 use super::origin;
-use super::rejection::TokenFault;
 use crate::config::{ForwardToken, TokenSource};
-use crate::handshake::request::UpgradeRequest;
+use crate::handshake::request::{Forwardable, UpgradeRequest};
+use crate::outcome::rejection::TokenFault;
 
 /// Start of the subprotocol entry that carries a token, as Kubernetes does it: what follows is the
 /// token in base64url without padding, since a subprotocol is an RFC 9110 `token`.
@@ -41,17 +41,6 @@ impl fmt::Debug for Presented {
             .field("source", &self.source)
             .finish()
     }
-}
-
-/// The parts of a request in which a token can stand, as they go upstream.
-#[derive(Clone)]
-pub struct Stripped {
-    /// All headers; `Sec-WebSocket-Protocol` agrees with `offered`.
-    pub headers: HeaderMap,
-    /// Query without `?`; `None` when nothing is left of it.
-    pub query: Option<String>,
-    /// Offered subprotocols in order.
-    pub offered: Vec<String>,
 }
 
 /// Finds the token: the first of `sources` in which one is present counts, and later ones are not
@@ -113,7 +102,7 @@ pub fn forward(
     presented: &Presented,
     sources: &[TokenSource],
     mode: ForwardToken,
-) -> Stripped {
+) -> Forwardable {
     if mode == ForwardToken::Keep {
         return untouched(request);
     }
@@ -130,7 +119,7 @@ pub fn forward(
 }
 
 /// The request without the tokens of `sources`; everything else stays byte for byte as it was.
-pub fn strip(request: &UpgradeRequest, sources: &[TokenSource]) -> Stripped {
+pub fn strip(request: &UpgradeRequest, sources: &[TokenSource]) -> Forwardable {
     let mut stripped = untouched(request);
     for source in sources {
         strip_source(&mut stripped, source);
@@ -139,7 +128,7 @@ pub fn strip(request: &UpgradeRequest, sources: &[TokenSource]) -> Stripped {
     stripped
 }
 
-fn strip_source(stripped: &mut Stripped, source: &TokenSource) {
+fn strip_source(stripped: &mut Forwardable, source: &TokenSource) {
     match source {
         TokenSource::Header => strip_bearer(&mut stripped.headers),
         TokenSource::Cookie(name) => strip_cookie(&mut stripped.headers, name),
@@ -153,7 +142,7 @@ fn strip_source(stripped: &mut Stripped, source: &TokenSource) {
 
 /// Drops the tokens among the subprotocols and the names that announce them. What an entry is depends
 /// on the one before it as it was sent, whatever another source takes out there.
-fn strip_offered(stripped: &mut Stripped, sources: &[TokenSource]) {
+fn strip_offered(stripped: &mut Forwardable, sources: &[TokenSource]) {
     let mut before: Option<String> = None;
     retain_offered(stripped, |entry| {
         let before = before.replace(entry.clone());
@@ -279,8 +268,8 @@ fn form_decode(text: &str) -> Cow<'_, [u8]> {
 }
 
 /// The request as it came.
-pub fn untouched(request: &UpgradeRequest) -> Stripped {
-    Stripped {
+pub fn untouched(request: &UpgradeRequest) -> Forwardable {
+    Forwardable {
         headers: request.headers.clone(),
         query: request.query.clone(),
         offered: request.offered.clone(),
@@ -320,7 +309,7 @@ fn strip_parameter(query: String, name: &str) -> Option<String> {
 }
 
 /// Drops the entries and writes the header anew, so that whoever copies headers copies no token.
-fn retain_offered(stripped: &mut Stripped, keep: impl FnMut(&String) -> bool) {
+fn retain_offered(stripped: &mut Forwardable, keep: impl FnMut(&String) -> bool) {
     let before = stripped.offered.len();
     stripped.offered.retain(keep);
     if stripped.offered.len() == before {

@@ -334,7 +334,7 @@ fn stripping_subprotocols_takes_name_and_token_and_rewrites_the_header() {
     }
 }
 
-/// Stripped one after the other, one source would take away the name another one goes by, and its token
+/// Forwardable one after the other, one source would take away the name another one goes by, and its token
 /// would stay; or bring together what was not. The fuzz target `token` looks for it.
 #[test]
 fn stripping_two_subprotocol_sources_looks_at_what_was_sent() {

@@ -9,7 +9,9 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use super::*;
-use crate::session::label::Label;
+use crate::outcome::close_codes::RefuseMode;
+use crate::outcome::label::Label;
+use crate::route::ParameterType;
 
 mod broken;
 mod reference;

@@ -16,7 +16,6 @@ use serde_json::{Map, Value};
 
 use super::request::{elements, is_host, is_token};
 use super::subprotocol;
-use crate::session::id::SessionId;
 
 /// All that the request upstream is made of. The client's part may have had its token taken out.
 ///
@@ -40,7 +39,7 @@ pub struct UpstreamHead<'a> {
     /// X-Auth-*, if the route sends it.
     pub identity: Option<ForwardedIdentity<'a>>,
     /// X-Request-Id.
-    pub request_id: SessionId,
+    pub request_id: &'a str,
     /// Replaces the client's Authorization (`Bearer …`); `None`: that one is kept.
     pub authorization: Option<&'a str>,
 }
@@ -186,7 +185,7 @@ impl UpstreamHead<'_> {
         let proto = self.trusted_value("x-forwarded-proto", is_scheme);
         let proto = proto.unwrap_or(scheme.as_str());
         let host = self.trusted_value("x-forwarded-host", is_host).unwrap_or(host);
-        head.line("X-Request-Id", self.request_id.to_string());
+        head.line("X-Request-Id", self.request_id);
         head.line("X-Forwarded-For", self.chain());
         head.line("X-Forwarded-Proto", proto);
         head.line("X-Forwarded-Host", host);

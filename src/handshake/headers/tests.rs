@@ -32,7 +32,7 @@ fn head(headers: &HeaderMap) -> UpstreamHead<'_> {
             host: "chat.example.com",
         },
         identity: None,
-        request_id: SessionId::new(0xabc),
+        request_id: "0000000000000abc",
         authorization: None,
     }
 }

@@ -160,6 +160,17 @@ impl fmt::Debug for UpgradeRequest {
     }
 }
 
+/// The parts of a request in which a token can stand, as they go upstream.
+#[derive(Clone)]
+pub struct Forwardable {
+    /// All headers; `Sec-WebSocket-Protocol` agrees with `offered`.
+    pub headers: HeaderMap,
+    /// Query without `?`; `None` when nothing is left of it.
+    pub query: Option<String>,
+    /// Offered subprotocols in order.
+    pub offered: Vec<String>,
+}
+
 impl UpgradeRequest {
     /// Reads a request as hyper hands it over.
     ///

@@ -3,9 +3,10 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::session::label::Label;
-use crate::session::record::{CloseStatus, Refused};
-use crate::session::termination::{By, Phase};
+use crate::outcome::blame::{By, Phase};
+use crate::outcome::label::Label;
+use crate::protocol::ws::close::CloseStatus;
+use crate::session::record::Refused;
 use crate::telemetry::testing::record;
 
 fn now() -> Timestamp {

@@ -12,19 +12,19 @@ use std::time::{Duration, Instant, SystemTime};
 use jiff::Timestamp;
 
 use super::labels::{
-    ConnectFailure, EndpointHealth, EvictionReason, KeyRefresh, LimitAction, ReloadResult,
-    StrippedExtension,
+    EndpointHealth, EvictionReason, KeyRefresh, LimitAction, ReloadResult, StrippedExtension,
 };
 use super::metrics::unix_now;
 use super::throttle::Throttle;
 use super::{Telemetry, access_log, logging};
 use crate::config::{Changes, Problem};
+use crate::net::connect::ConnectFailure;
+use crate::outcome::blame::By;
+use crate::outcome::label::Label;
+use crate::outcome::settle::Ending;
+use crate::protocol::ws::violation::{Side, Violation};
 use crate::session::id::SessionId;
-use crate::session::label::Label;
 use crate::session::record::{Outcome, SessionRecord, Steps};
-use crate::session::termination::By;
-use crate::ws::settle::Ending;
-use crate::ws::violation::{Side, Violation};
 
 mod drains;
 

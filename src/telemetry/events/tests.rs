@@ -8,8 +8,9 @@ use tracing_subscriber::layer::SubscriberExt;
 
 use super::*;
 use crate::config::LogFormat;
-use crate::session::record::{CloseStatus, Refused};
-use crate::session::termination::Phase;
+use crate::outcome::blame::Phase;
+use crate::protocol::ws::close::CloseStatus;
+use crate::session::record::Refused;
 use crate::telemetry::testing::{changes, config, record, series};
 
 /// Changes that `act` makes, by series without prefix.

@@ -20,8 +20,8 @@ use super::route_metrics::{HandshakeMetrics, RouteMetrics};
 use super::upstream_metrics::{EndpointMetrics, UpstreamMetrics};
 use super::zeros;
 use crate::config::Config;
+use crate::protocol::ws::violation::{Side, Violation};
 use crate::session::traffic::TrafficCounts;
-use crate::ws::violation::{Side, Violation};
 
 /// All metrics of one gateway, as one of its configurations counts them.
 #[derive(Debug)]

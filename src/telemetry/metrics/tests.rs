@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::*;
-use crate::session::label::Label;
+use crate::outcome::label::Label;
 use crate::session::traffic::{Counts, TrafficCounts};
 use crate::telemetry::Telemetry;
 use crate::telemetry::testing::{config, series};

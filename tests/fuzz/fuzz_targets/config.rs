@@ -7,7 +7,6 @@
 use std::path::Path;
 
 use framegate::config::{Config, Problem};
-use framegate::route::Router;
 use libfuzzer_sys::fuzz_target;
 
 fn read(text: &str) -> Result<Config, Vec<Problem>> {
@@ -37,7 +36,7 @@ fn check_problems(problems: &[Problem], text: &str) {
 /// Every reference is resolved and every route can be reached.
 fn check_config(config: &Config) {
     assert!(!config.listeners.is_empty() && !config.routes.is_empty());
-    let router = Router::new(&config.routes);
+    let router = config.router();
     for (index, route) in config.routes.iter().enumerate() {
         assert!(route.upstream < config.upstreams.len());
         assert!(route.verifier.is_none_or(|verifier| verifier < config.verifiers.len()));

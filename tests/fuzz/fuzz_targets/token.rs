@@ -7,7 +7,7 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use framegate::admission::rejection::TokenFault;
-use framegate::admission::token::{MAX_TOKEN_BYTES, Presented, Stripped, extract, forward, strip};
+use framegate::admission::token::{MAX_TOKEN_BYTES, Presented, Forwardable, extract, forward, strip};
 use framegate::config::{ForwardToken, TokenSource};
 use framegate::handshake::request::UpgradeRequest;
 use framegate_fuzz::heads;
@@ -38,7 +38,7 @@ fn bearer(value: &[u8]) -> Option<Vec<u8>> {
 }
 
 /// Names and values of all cookies.
-fn cookies(request: &Stripped) -> Vec<(Vec<u8>, Vec<u8>)> {
+fn cookies(request: &Forwardable) -> Vec<(Vec<u8>, Vec<u8>)> {
     let lines = request.headers.get_all("cookie").iter();
     let pairs = lines.flat_map(|line| line.as_bytes().split(|byte| *byte == b';'));
     let pair = |pair: &[u8]| {
@@ -69,14 +69,14 @@ fn decoded(text: &str) -> Vec<u8> {
     plain
 }
 
-fn parameters(request: &Stripped) -> Vec<(Vec<u8>, Vec<u8>)> {
+fn parameters(request: &Forwardable) -> Vec<(Vec<u8>, Vec<u8>)> {
     let query = request.query.as_deref().unwrap_or_default();
     let pairs = query.split('&').map(|pair| pair.split_once('=').unwrap_or((pair, "")));
     pairs.map(|(name, value)| (decoded(name), decoded(value))).collect()
 }
 
 /// Everything a source holds that could be taken for a token.
-fn candidates(source: &TokenSource, request: &Stripped) -> Vec<Vec<u8>> {
+fn candidates(source: &TokenSource, request: &Forwardable) -> Vec<Vec<u8>> {
     let values = |pairs: Vec<(Vec<u8>, Vec<u8>)>, wanted: &str| -> Vec<Vec<u8>> {
         let found = pairs.into_iter().filter(|(name, _)| name == wanted.as_bytes());
         found.map(|(_, value)| value).collect()
@@ -153,7 +153,7 @@ fn check_stripped(sources: &[TokenSource], request: &UpgradeRequest) {
     check_rest(sources, &before, &after);
 }
 
-fn check_rest(sources: &[TokenSource], before: &Stripped, after: &Stripped) {
+fn check_rest(sources: &[TokenSource], before: &Forwardable, after: &Forwardable) {
     let strips = |source: TokenSource| sources.contains(&source);
     let rest = |pairs: Vec<(Vec<u8>, Vec<u8>)>, stripped: bool, token: &str| {
         let mut pairs = pairs;
@@ -167,7 +167,7 @@ fn check_rest(sources: &[TokenSource], before: &Stripped, after: &Stripped) {
     let stripped = strips(TokenSource::Query(PARAMETER.to_owned()));
     assert_eq!(rest(parameters(after), false, ""), rest(parameters(before), stripped, PARAMETER));
     let touched = ["authorization", "cookie", "sec-websocket-protocol"];
-    let others = |parts: &Stripped| {
+    let others = |parts: &Forwardable| {
         let lines = parts.headers.iter().filter(|(name, _)| !touched.contains(&name.as_str()));
         let mut lines: Vec<_> = lines.map(|(name, value)| (name.clone(), value.clone())).collect();
         // The map has an order of its own; lines of one name keep theirs.

@@ -10,7 +10,6 @@ use framegate::handshake::forwarded::client_address;
 use framegate::handshake::headers::{Forwarded, ForwardedIdentity, Scheme, Trust, UpstreamHead};
 use framegate::handshake::path::normalise;
 use framegate::handshake::request::{MAX_SUBPROTOCOLS, UpgradeRequest};
-use framegate::session::id::SessionId;
 use framegate_fuzz::heads::{self, Head, Line};
 use http::HeaderMap;
 use libfuzzer_sys::fuzz_target;
@@ -50,7 +49,7 @@ fn write(request: &UpgradeRequest, case: Case) -> Vec<u8> {
             host: &request.host,
         },
         identity: case.identified.then_some(ForwardedIdentity { user: Some(USER), claims: None }),
-        request_id: SessionId::new(7),
+        request_id: "0000000000000007",
         authorization: case.authorization,
     };
     head.write().expect("what was parsed can be written")

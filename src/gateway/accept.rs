@@ -1,0 +1,245 @@
+//! The sockets that are open, each with the loop that accepts on it. I/O.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::task_tracker::TaskTrackerToken;
+
+use super::process::Current;
+use super::{Gateway, connection};
+use crate::admission::limits::{AddressPlace, Place};
+use crate::listener::{Listener, ListenerKey};
+use crate::outcome::rejection::Rejection;
+use crate::telemetry::metrics::GaugeGuard;
+
+/// A connection as it was accepted.
+pub struct Arrival {
+    pub(crate) tcp: TcpStream,
+    pub(crate) peer: SocketAddr,
+    pub(crate) at: Instant,
+    pub(crate) places: ConnectionPlaces,
+    /// It is only told this.
+    pub(crate) refusal: Option<Rejection>,
+    /// A drain waits a moment for handshakes that have begun.
+    pub(crate) under_way: TaskTrackerToken,
+}
+
+/// What a connection holds until its socket is closed.
+#[derive(Debug)]
+pub struct ConnectionPlaces {
+    _process: Place,
+    address: Option<AddressPlace>,
+    _gauge: GaugeGuard,
+}
+
+/// All open sockets.
+#[derive(Debug, Default)]
+pub(crate) struct OpenListeners(Mutex<Vec<Open>>);
+
+#[derive(Debug, Clone)]
+struct Open {
+    key: ListenerKey,
+    address: Option<SocketAddr>,
+    stop: CancellationToken,
+    pulse: mpsc::Sender<oneshot::Sender<()>>,
+}
+
+impl OpenListeners {
+    /// Accepts on a socket of `listener` until `stop`, or until it is closed.
+    pub(crate) fn open(
+        &self,
+        listener: &Arc<Listener>,
+        socket: TcpListener,
+        current: Current,
+        stop: CancellationToken,
+    ) {
+        let gateway = current.gateway();
+        let address = socket.local_addr().ok();
+        if let Some(address) = &address {
+            gateway.telemetry().listener_opened(&listener.label, address);
+        }
+        let (pulse, asked) = mpsc::channel(1);
+        self.all().push(Open { key: listener.key.clone(), address, stop: stop.clone(), pulse });
+        let process = gateway.process();
+        let under_way = process.handshakes.token();
+        let key = listener.key.clone();
+        process.tasks.spawn(accept(key, socket, current, stop, asked, under_way));
+    }
+
+    /// Whether a listener has a socket.
+    pub(crate) fn has(&self, key: &ListenerKey) -> bool {
+        self.all().iter().any(|open| open.key == *key)
+    }
+
+    /// The address of one that may be why `address` cannot be had: it has the same port.
+    pub(crate) fn in_the_way_of(&self, address: SocketAddr) -> Option<SocketAddr> {
+        let all = self.all();
+        let mut open = all.iter().filter_map(|open| open.address);
+        open.find(|open| open.port() == address.port())
+    }
+
+    /// Closes the sockets of all listeners but those that stay.
+    pub(crate) fn close_unless(&self, stays: impl Fn(&ListenerKey) -> bool) {
+        self.all().retain(|open| {
+            let stays = stays(&open.key);
+            if !stays {
+                open.stop.cancel();
+            }
+            stays
+        });
+    }
+
+    /// Whether every loop still goes round: each is asked, and must answer. Waits for as long as one
+    /// does not.
+    pub(crate) async fn are_alive(&self) -> bool {
+        let all = self.all().clone();
+        for Open { stop, pulse, .. } in all {
+            let (answer, answered) = oneshot::channel();
+            let is_alive = pulse.send(answer).await.is_ok() && answered.await.is_ok();
+            // One that was told to end may do so.
+            if !is_alive && !stop.is_cancelled() {
+                return false;
+            }
+        }
+        true
+    }
+
+    fn all(&self) -> MutexGuard<'_, Vec<Open>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Accepts on a listener's socket until `stop`, or until the gateway in force does not know the
+/// listener. Each connection is the gateway's that is in force when it comes. Nothing a peer or the
+/// operating system does ends the loop.
+async fn accept(
+    key: ListenerKey,
+    socket: TcpListener,
+    current: Current,
+    stop: CancellationToken,
+    mut asked: mpsc::Receiver<oneshot::Sender<()>>,
+    _under_way: TaskTrackerToken,
+) {
+    let mut pause = FIRST_PAUSE;
+    loop {
+        let accepted = tokio::select! {
+            () = stop.cancelled() => return,
+            accepted = socket.accept() => accepted,
+            Some(answer) = asked.recv() => {
+                // Who has asked may have stopped waiting.
+                let _ = answer.send(());
+                continue;
+            }
+        };
+        let gateway = current.gateway();
+        let Some(listener) = gateway.listener(&key) else { return };
+        match accepted {
+            Ok((tcp, peer)) => {
+                pause = FIRST_PAUSE;
+                arrive(&gateway, listener, tcp, peer);
+            }
+            // The peer was quicker to leave than we to accept.
+            Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
+            Err(error) => {
+                // Out of descriptors or memory: accepting again at once would spin.
+                gateway.telemetry().accept_failed(&listener.label, &error);
+                tokio::time::sleep(pause).await;
+                pause = (pause * 2).min(LONGEST_PAUSE);
+            }
+        }
+    }
+}
+
+fn arrive(gateway: &Arc<Gateway>, listener: &Arc<Listener>, tcp: TcpStream, peer: SocketAddr) {
+    let at = Instant::now();
+    // An address is held to account here only if it is the client's own.
+    let client = (!listener.trusts(peer.ip())).then(|| peer.ip());
+    let Some((places, refusal)) = take_places(gateway, listener, client, at) else {
+        gateway.telemetry().connection_dropped(&listener.label, peer.ip());
+        return;
+    };
+    // A relay must not wait for more bytes; where it fails, the socket is gone anyway.
+    let _ = tcp.set_nodelay(true);
+    let under_way = gateway.process().handshakes.token();
+    let arrival = Arrival { tcp, peer, at, places, refusal, under_way };
+    gateway.tasks().spawn(connection::serve(Arc::clone(gateway), Arc::clone(listener), arrival));
+}
+
+/// A place for a connection, or one where it is only told why there is none; `None`: not even that.
+fn take_places(
+    gateway: &Gateway,
+    listener: &Listener,
+    client: Option<IpAddr>,
+    now: Instant,
+) -> Option<(ConnectionPlaces, Option<Rejection>)> {
+    let (pools, limits) = (&gateway.process().connections, &gateway.config().limits);
+    let (process, address, refusal) = match pools.take_regular(limits) {
+        None => (pools.take_refusing(limits)?, None, Some(Rejection::Overloaded)),
+        Some(place) => {
+            let addresses = &gateway.process().addresses;
+            let admitted = client.map(|client| addresses.admit(client, limits, now));
+            match admitted.transpose() {
+                Ok(address) => (place, address, None),
+                Err(rejection) => (pools.take_refusing(limits)?, None, Some(rejection)),
+            }
+        }
+    };
+    let gauge = gateway.telemetry().metrics.connection(&listener.label);
+    Some((ConnectionPlaces { _process: process, address, _gauge: gauge }, refusal))
+}
+
+impl ConnectionPlaces {
+    /// Counts the connection for its client's address, which became known only later.
+    pub(crate) fn set_address(&mut self, place: AddressPlace) {
+        self.address = Some(place);
+    }
+}
+
+const FIRST_PAUSE: Duration = Duration::from_millis(10);
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use crate::config::Bind;
+
+    /// What a loop is asked with.
+    pub(crate) type Asked = mpsc::Receiver<oneshot::Sender<()>>;
+
+    /// One listener, whose loop is the test's.
+    pub(crate) fn one(stop: CancellationToken) -> (Arc<OpenListeners>, Asked) {
+        let (pulse, asked) = mpsc::channel(1);
+        let key = ListenerKey { bind: Bind::Systemd("public".to_owned()), nth: 0 };
+        (Arc::new(OpenListeners(Mutex::new(vec![Open { key, address: None, stop, pulse }]))), asked)
+    }
+
+    #[tokio::test]
+    async fn a_loop_that_has_ended_is_found_unless_it_was_told_to() {
+        let stop = CancellationToken::new();
+        let (open, mut asked) = one(stop.clone());
+        let answer = async { asked.recv().await.unwrap().send(()).unwrap() };
+        assert!(tokio::join!(open.are_alive(), answer).0);
+        let forget = async { drop(asked.recv().await) };
+        assert!(!tokio::join!(open.are_alive(), forget).0, "asked, and gone");
+        drop(asked);
+        assert!(!open.are_alive().await);
+        stop.cancel();
+        assert!(open.are_alive().await);
+    }
+
+    #[test]
+    fn who_does_not_stay_is_told_to_end() {
+        let stop = CancellationToken::new();
+        let (open, _asked) = one(stop.clone());
+        let key = open.all()[0].key.clone();
+        open.close_unless(|_| true);
+        assert!(open.has(&key) && !stop.is_cancelled());
+        open.close_unless(|_| false);
+        assert!(!open.has(&key) && stop.is_cancelled());
+    }
+}

@@ -1,0 +1,37 @@
+//! The lingering close: a connection is ended so that what was written last arrives. I/O.
+//!
+//! Closing a socket with unread input sends RST, which destroys what is still on its way (RFC 6455
+//! section 7.1.1 has a server close first and wait for the client). The caller sets the limit.
+
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use tokio::io::{AsyncRead, AsyncWriteExt, ReadBuf};
+
+use super::scratch;
+use super::stream::Stream;
+
+/// Sends FIN, then reads and discards until the peer's FIN.
+pub async fn shut_down(stream: &mut Stream) {
+    if stream.shutdown().await.is_ok() {
+        discard(stream).await;
+    }
+}
+
+/// Reads and discards until the peer's FIN.
+pub async fn discard(stream: &mut Stream) {
+    std::future::poll_fn(|cx| poll_discard(stream, cx)).await;
+}
+
+fn poll_discard(stream: &mut Stream, cx: &mut Context<'_>) -> Poll<()> {
+    scratch::with(|buffer| {
+        loop {
+            let mut read = ReadBuf::new(buffer);
+            match Pin::new(&mut *stream).poll_read(cx, &mut read) {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(Ok(())) if !read.filled().is_empty() => {}
+                Poll::Ready(_) => return Poll::Ready(()),
+            }
+        }
+    })
+}
