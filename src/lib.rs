@@ -40,34 +40,44 @@
 //! - No session starts without its permit; whatever counts up is a guard that counts down on drop.
 //! - Tokens, query strings and payloads are never logged.
 
-pub mod cli;
+// Some parts are for the tools alone.
+#![cfg_attr(not(all(feature = "demo", feature = "doctor")), allow(dead_code))]
 
-pub mod tools;
+mod gateway;
+mod listener;
+mod relay;
+mod upstream;
 
-pub mod server;
+mod route;
 
-pub mod admin;
+mod protocol;
 
-pub mod gateway;
+mod handshake;
 
-pub mod admission;
-pub mod listener;
-pub mod relay;
-pub mod upstream;
+mod outcome;
 
-pub mod pages;
+mod admission;
 
-pub mod telemetry;
+mod config;
 
-pub mod net;
+mod session;
 
-pub mod session;
+mod net;
 
-pub mod config;
+mod telemetry;
 
-pub mod outcome;
+mod pages;
 
-pub mod handshake;
+mod admin;
 
-pub mod protocol;
-pub mod route;
+mod server;
+
+#[cfg(any(feature = "demo", feature = "doctor"))]
+mod tools;
+
+mod cli;
+
+pub use cli::main;
+
+#[doc(hidden)]
+pub mod internals;

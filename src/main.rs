@@ -1,4 +1,4 @@
-//! The `framegate` binary: hands its arguments to [`framegate::cli`].
+//! The `framegate` binary: hands its arguments to [`framegate::main`].
 
 use std::process::ExitCode;
 
@@ -7,5 +7,5 @@ use std::process::ExitCode;
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 fn main() -> ExitCode {
-    framegate::cli::main()
+    framegate::main()
 }

@@ -37,11 +37,17 @@ done
 step "clippy"
 cargo clippy --all-targets --locked -- -D warnings
 
+step "without the tools: the gateway alone"
+cargo clippy --all-targets --locked --no-default-features -- -D warnings
+
 step "units"
 systemd/check.sh
 
 step "tests"
 cargo test --locked
+
+step "tests, without the tools"
+cargo test --locked --no-default-features
 
 step "documentation"
 RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --document-private-items --locked

@@ -4,9 +4,9 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use divan::{Bencher, black_box};
-use framegate::admission::jwks::SourceTable;
-use framegate::admission::limits::AddressTable;
-use framegate::admission::{Admission, jwt, keys, token};
+use framegate::internals::admission::jwks::SourceTable;
+use framegate::internals::admission::limits::AddressTable;
+use framegate::internals::admission::{Admission, jwt, keys, token};
 use jsonwebtoken::Algorithm;
 
 use crate::setup::{self, NOW, PATH};
@@ -56,7 +56,7 @@ fn address(bencher: Bencher<'_, '_>) {
     let signed = setup::signed(Algorithm::HS256);
     let mut limits = setup::config(&signed, "HS256").limits;
     limits.handshakes_per_address =
-        Some(framegate::config::Rate { per_second: 1e9, burst: u32::MAX });
+        Some(framegate::internals::config::Rate { per_second: 1e9, burst: u32::MAX });
     let table = Arc::new(AddressTable::default());
     let address = [192, 0, 2, 7].into();
     bencher.bench(|| table.admit(black_box(address), &limits, Instant::now()).expect("a place"));

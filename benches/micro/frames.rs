@@ -2,10 +2,10 @@
 
 use divan::counter::{BytesCount, ItemsCount};
 use divan::{Bencher, black_box};
-use framegate::protocol::ws::header;
-use framegate::protocol::ws::inspector::{FrameInspector, FrameLimits, Step};
-use framegate::protocol::ws::message::unmask;
-use framegate::protocol::ws::violation::Side;
+use framegate::internals::protocol::ws::header;
+use framegate::internals::protocol::ws::inspector::{FrameInspector, FrameLimits, Step};
+use framegate::internals::protocol::ws::message::unmask;
+use framegate::internals::protocol::ws::violation::Side;
 
 const LIMITS: FrameLimits =
     FrameLimits { message_size: 1 << 20, fragments: 65_536, text_utf8: true };

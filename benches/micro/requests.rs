@@ -3,8 +3,8 @@
 use std::net::{IpAddr, Ipv4Addr};
 
 use divan::{Bencher, black_box};
-use framegate::handshake::headers::{Forwarded, Scheme, Trust, UpstreamHead};
-use framegate::handshake::request::UpgradeRequest;
+use framegate::internals::handshake::headers::{Forwarded, Scheme, Trust, UpstreamHead};
+use framegate::internals::handshake::request::UpgradeRequest;
 use jsonwebtoken::Algorithm;
 
 use crate::setup;

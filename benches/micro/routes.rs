@@ -4,8 +4,8 @@ use std::fmt::Write as _;
 use std::path::Path;
 
 use divan::{Bencher, black_box};
-use framegate::config::Config;
-use framegate::route::Router;
+use framegate::internals::config::Config;
+use framegate::internals::route::Router;
 
 /// 900 paths of text, 90 with a typed parameter, 9 with two, and one for all the rest.
 fn router() -> Router {

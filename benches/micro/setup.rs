@@ -2,9 +2,9 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use framegate::cli::token::{sign, signing_key};
-use framegate::config::Config;
-use framegate::handshake::request::UpgradeRequest;
+use framegate::internals::cli::token::{sign, signing_key};
+use framegate::internals::config::Config;
+use framegate::internals::handshake::request::UpgradeRequest;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, Version};
 use jsonwebtoken::Algorithm;
 use rcgen::{KeyPair, PKCS_ECDSA_P256_SHA256, PKCS_RSA_SHA256};

@@ -16,7 +16,7 @@ use crate::gateway::{Gateway, sheds};
 use crate::upstream::endpoint::{Endpoint, Upstream};
 
 /// A share of all sessions.
-pub static SHARE: Resource = Resource {
+pub(crate) static SHARE: Resource = Resource {
     path: "/api/drain",
     access: Access::Token,
     actions: &[Action {
@@ -27,7 +27,7 @@ pub static SHARE: Resource = Resource {
 };
 
 /// The sessions of an endpoint.
-pub static ENDPOINT: Resource = Resource {
+pub(crate) static ENDPOINT: Resource = Resource {
     path: "/api/upstreams/{name}/endpoints/{n}/drain",
     access: Access::Token,
     actions: &[

@@ -20,7 +20,7 @@ use crate::gateway::readiness::Unready;
 use crate::upstream::endpoint::{Endpoint, Upstream};
 
 /// Every dependency.
-pub static DEPENDENCIES: Resource = Resource {
+pub(crate) static DEPENDENCIES: Resource = Resource {
     path: "/health/ws",
     access: Access::Token,
     actions: &[Action { verb: Verb::Get, query: Takes::Only(&[]), handler: show }],

@@ -1,7 +1,7 @@
 //! The admin listener: metrics, health and actions over plain HTTP, for operators and their tools.
 //!
 //! [`answer`] is the whole of it: the resource is found ([`resource`]), then the guards are asked
-//! ([`guards`]), then the resource answers. The socket is in [`serve`]. A further resource is a file
+//! ([`crate::gateway::guards`]), then the resource answers. The socket is in [`serve`]. A further resource is a file
 //! with its [`Resource`] and a line in [`RESOURCES`].
 
 use std::sync::Arc;
@@ -17,29 +17,29 @@ use self::overview::Dashboard;
 use self::reply::Form;
 use self::resource::Resource;
 
-pub mod drains;
-pub mod health;
-pub mod history;
-pub mod overview;
-pub mod pages;
-pub mod reply;
-pub mod resource;
-pub mod serve;
-pub mod sessions;
-pub mod trace;
-pub mod views;
-pub mod web;
+pub(crate) mod drains;
+pub(crate) mod health;
+pub(crate) mod history;
+pub(crate) mod overview;
+pub(crate) mod pages;
+pub(crate) mod reply;
+pub(crate) mod resource;
+pub(crate) mod serve;
+pub(crate) mod sessions;
+pub(crate) mod trace;
+pub(crate) mod views;
+pub(crate) mod web;
 
 /// What requests are answered from.
-pub struct Context {
+pub(crate) struct Context {
     /// The gateway in force when the request came.
-    pub gateway: Arc<Gateway>,
+    pub(crate) gateway: Arc<Gateway>,
     /// What the dashboard remembers.
-    pub dashboard: Arc<Dashboard>,
+    pub(crate) dashboard: Arc<Dashboard>,
 }
 
 /// Everything there is.
-pub static RESOURCES: &[&Resource] = &[
+pub(crate) static RESOURCES: &[&Resource] = &[
     &pages::METRICS,
     &pages::HEALTH,
     &pages::READY,
@@ -59,7 +59,7 @@ pub static RESOURCES: &[&Resource] = &[
 
 /// Answers one request. The body of the answer to a HEAD request is to be left out by the HTTP
 /// implementation (RFC 9110 section 9.3.2).
-pub fn answer(guards: &Guards, context: &Context, request: &Parts) -> Response<Bytes> {
+pub(crate) fn answer(guards: &Guards, context: &Context, request: &Parts) -> Response<Bytes> {
     let path = request.uri.path();
     let form = Form::of(path);
     let found = resource::find(RESOURCES, path);

@@ -13,15 +13,15 @@ use crate::gateway::readiness::Unready;
 use crate::telemetry::metrics::Metrics;
 
 /// The scrape.
-pub static METRICS: Resource =
+pub(crate) static METRICS: Resource =
     Resource { path: "/metrics", access: Access::Token, actions: &[get(metrics)] };
 
 /// The process is alive.
-pub static HEALTH: Resource =
+pub(crate) static HEALTH: Resource =
     Resource { path: "/healthz", access: Access::Open, actions: &[get(health)] };
 
 /// It should get connections.
-pub static READY: Resource =
+pub(crate) static READY: Resource =
     Resource { path: "/readyz", access: Access::Open, actions: &[get(ready)] };
 
 const fn get(handler: super::resource::Handler) -> Action {

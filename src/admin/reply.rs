@@ -9,7 +9,7 @@ use crate::gateway::guards::Denied;
 
 /// A request that passed the guards and cannot be answered.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Failure {
+pub(crate) struct Failure {
     status: StatusCode,
     /// What is wrong and what to do: one sentence without its full stop.
     error: String,
@@ -19,7 +19,7 @@ pub struct Failure {
 
 /// How errors are told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Form {
+pub(crate) enum Form {
     /// A line.
     Text,
     /// `{"error":"…"}`
@@ -28,13 +28,13 @@ pub enum Form {
 
 impl Form {
     /// What is asked for below this path.
-    pub fn of(path: &str) -> Self {
+    pub(crate) fn of(path: &str) -> Self {
         let is_json = path.starts_with("/api/") || path.starts_with("/health/");
         if is_json { Self::Json } else { Self::Text }
     }
 
     /// An error's answer.
-    pub fn error(self, status: StatusCode, error: &str) -> Response<Bytes> {
+    pub(crate) fn error(self, status: StatusCode, error: &str) -> Response<Bytes> {
         #[derive(Serialize)]
         struct Error<'a> {
             error: &'a str,
@@ -48,28 +48,28 @@ impl Form {
 
 impl Failure {
     /// 400: the request itself is wrong.
-    pub fn bad(error: String) -> Self {
+    pub(crate) fn bad(error: String) -> Self {
         Self { status: StatusCode::BAD_REQUEST, error, allow: None }
     }
 
     /// 404: there is no such thing.
-    pub fn missing(error: impl Into<String>) -> Self {
+    pub(crate) fn missing(error: impl Into<String>) -> Self {
         Self { status: StatusCode::NOT_FOUND, error: error.into(), allow: None }
     }
 
     /// 405: not with this method; `allow` are those it takes.
-    pub fn method(allow: String) -> Self {
+    pub(crate) fn method(allow: String) -> Self {
         let error = "this page does not take that method".to_owned();
         Self { status: StatusCode::METHOD_NOT_ALLOWED, error, allow: Some(allow) }
     }
 
     /// 409: not in the state the gateway is in.
-    pub fn conflict(error: String) -> Self {
+    pub(crate) fn conflict(error: String) -> Self {
         Self { status: StatusCode::CONFLICT, error, allow: None }
     }
 
     /// The answer.
-    pub fn into_response(self, form: Form) -> Response<Bytes> {
+    pub(crate) fn into_response(self, form: Form) -> Response<Bytes> {
         let mut response = form.error(self.status, &self.error);
         if let Some(allow) = self.allow.and_then(|allow| HeaderValue::from_str(&allow).ok()) {
             response.headers_mut().insert(ALLOW, allow);
@@ -79,7 +79,7 @@ impl Failure {
 }
 
 /// The answer to a request that the guards do not let pass, with the rule as its text.
-pub fn denied(denied: Denied, form: Form) -> Response<Bytes> {
+pub(crate) fn denied(denied: Denied, form: Form) -> Response<Bytes> {
     let response = form.error(denied.status(), &denied.to_string());
     match denied {
         Denied::Token => with(response, WWW_AUTHENTICATE, "Bearer realm=\"framegate\""),
@@ -88,7 +88,7 @@ pub fn denied(denied: Denied, form: Form) -> Response<Bytes> {
 }
 
 /// An answer in JSON.
-pub fn json(status: StatusCode, body: &impl Serialize) -> Response<Bytes> {
+pub(crate) fn json(status: StatusCode, body: &impl Serialize) -> Response<Bytes> {
     let body =
         serde_json::to_vec(body).expect("keys are text, and nothing here fails to serialize");
     let response = plain(status, body);
@@ -96,7 +96,7 @@ pub fn json(status: StatusCode, body: &impl Serialize) -> Response<Bytes> {
 }
 
 /// An answer in plain text.
-pub fn plain(status: StatusCode, body: impl Into<Bytes>) -> Response<Bytes> {
+pub(crate) fn plain(status: StatusCode, body: impl Into<Bytes>) -> Response<Bytes> {
     let mut response = Response::new(body.into());
     *response.status_mut() = status;
     let response = with(response, CONTENT_TYPE, "text/plain; charset=utf-8");
@@ -106,7 +106,7 @@ pub fn plain(status: StatusCode, body: impl Into<Bytes>) -> Response<Bytes> {
 }
 
 /// `response` with a header set.
-pub fn with(
+pub(crate) fn with(
     mut response: Response<Bytes>,
     name: HeaderName,
     value: &'static str,

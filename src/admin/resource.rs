@@ -17,32 +17,32 @@ use crate::gateway::guards::Access;
 
 /// What a path leads to.
 #[derive(Debug)]
-pub struct Resource {
+pub(crate) struct Resource {
     /// Where it is; a segment `{name}` stands for any one segment that is not empty.
-    pub path: &'static str,
+    pub(crate) path: &'static str,
     /// Who gets it.
-    pub access: Access,
+    pub(crate) access: Access,
     /// What can be done with it.
-    pub actions: &'static [Action],
+    pub(crate) actions: &'static [Action],
 }
 
 /// One thing that can be done with a resource.
 #[derive(Debug)]
-pub struct Action {
+pub(crate) struct Action {
     /// The method.
-    pub verb: Verb,
+    pub(crate) verb: Verb,
     /// The query parameters it takes, each at most once.
-    pub query: Takes,
+    pub(crate) query: Takes,
     /// Does it.
-    pub handler: Handler,
+    pub(crate) handler: Handler,
 }
 
 /// Does what an action is there for.
-pub type Handler = fn(&Context, &Call) -> Result<Response<Bytes>, Failure>;
+pub(crate) type Handler = fn(&Context, &Call) -> Result<Response<Bytes>, Failure>;
 
 /// The methods there are. HEAD is GET without the body, which HTTP leaves out (RFC 9110 section 9.3.2).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Verb {
+pub(crate) enum Verb {
     /// GET and HEAD.
     Get,
     /// POST.
@@ -53,7 +53,7 @@ pub enum Verb {
 
 /// Which query parameters an action takes.
 #[derive(Debug, Clone, Copy)]
-pub enum Takes {
+pub(crate) enum Takes {
     /// These and no others: one that is misspelt must not widen what is done.
     Only(&'static [&'static str]),
     /// Whatever stands there is left alone: probes add what they like.
@@ -62,7 +62,7 @@ pub enum Takes {
 
 /// A request, taken apart.
 #[derive(Debug, Default)]
-pub struct Call {
+pub(crate) struct Call {
     /// By name, from the path.
     parameters: BTreeMap<&'static str, String>,
     /// By name, from the query.
@@ -71,14 +71,14 @@ pub struct Call {
 
 /// A path that leads somewhere.
 #[derive(Debug)]
-pub struct Found {
+pub(crate) struct Found {
     /// The resource.
-    pub resource: &'static Resource,
+    pub(crate) resource: &'static Resource,
     parameters: BTreeMap<&'static str, String>,
 }
 
 /// The resource at `path` (without query); one whose path says more of it wins.
-pub fn find(resources: &[&'static Resource], path: &str) -> Option<Found> {
+pub(crate) fn find(resources: &[&'static Resource], path: &str) -> Option<Found> {
     let matching = resources.iter().filter_map(|resource| {
         let parameters = parameters(resource.path, path)?;
         Some(Found { resource, parameters })
@@ -92,7 +92,11 @@ impl Found {
     /// # Errors
     ///
     /// A method it has not, or a query that the action does not take.
-    pub fn call(self, method: &Method, query: &str) -> Result<(&'static Action, Call), Failure> {
+    pub(crate) fn call(
+        self,
+        method: &Method,
+        query: &str,
+    ) -> Result<(&'static Action, Call), Failure> {
         let Self { resource, parameters } = self;
         let verb = Verb::of(method);
         let Some(action) = resource.actions.iter().find(|action| Some(action.verb) == verb) else {
@@ -131,12 +135,12 @@ impl Verb {
 
 impl Call {
     /// A path parameter; empty if the path has none of this name.
-    pub fn parameter(&self, name: &str) -> &str {
+    pub(crate) fn parameter(&self, name: &str) -> &str {
         self.parameters.get(name).map_or("", String::as_str)
     }
 
     /// A query parameter, where it was given.
-    pub fn text(&self, name: &str) -> Option<&str> {
+    pub(crate) fn text(&self, name: &str) -> Option<&str> {
         self.query.get(name).map(String::as_str)
     }
 
@@ -145,7 +149,7 @@ impl Call {
     /// # Errors
     ///
     /// It is none, or not one of `range`.
-    pub fn number<T>(
+    pub(crate) fn number<T>(
         &self,
         name: &str,
         range: std::ops::RangeInclusive<T>,

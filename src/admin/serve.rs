@@ -27,7 +27,7 @@ use crate::config::AdminBind;
 use crate::gateway::process::Current;
 
 /// The admin listener, bound.
-pub struct AdminListener(Socket);
+pub(crate) struct AdminListener(Socket);
 
 enum Socket {
     Tcp(TcpListener),
@@ -37,7 +37,7 @@ enum Socket {
 /// The socket could not be opened.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot listen on {address}: {source}")]
-pub struct BindError {
+pub(crate) struct BindError {
     /// The address as configured.
     address: String,
     /// What the system said.
@@ -70,7 +70,7 @@ impl AdminListener {
     /// # Errors
     ///
     /// The address, and what the system said.
-    pub async fn bind(
+    pub(crate) async fn bind(
         bind: &AdminBind,
         held: Option<io::Result<TcpListener>>,
     ) -> Result<Self, BindError> {
@@ -92,7 +92,7 @@ impl AdminListener {
     }
 
     /// The actual address, where it is TCP.
-    pub fn address(&self) -> Option<SocketAddr> {
+    pub(crate) fn address(&self) -> Option<SocketAddr> {
         match &self.0 {
             Socket::Tcp(socket) => socket.local_addr().ok(),
             Socket::Unix(..) => None,
@@ -100,7 +100,7 @@ impl AdminListener {
     }
 
     /// Serves until dropped.
-    pub async fn run(self, current: Current, dashboard: Arc<Dashboard>) {
+    pub(crate) async fn run(self, current: Current, dashboard: Arc<Dashboard>) {
         let tasks = TaskTracker::new();
         loop {
             let accepted = match &self.0 {

@@ -23,7 +23,7 @@ use crate::session::registry::{Order, SessionHandle};
 use crate::telemetry::events::label_before_an_answer;
 
 /// The open ones.
-pub static LIST: Resource = Resource {
+pub(crate) static LIST: Resource = Resource {
     path: "/api/sessions",
     access: Access::Token,
     actions: &[Action {
@@ -34,7 +34,7 @@ pub static LIST: Resource = Resource {
 };
 
 /// The ended ones.
-pub static RECENT: Resource = Resource {
+pub(crate) static RECENT: Resource = Resource {
     path: "/api/sessions/recent",
     access: Access::Token,
     actions: &[Action {
@@ -45,7 +45,7 @@ pub static RECENT: Resource = Resource {
 };
 
 /// One of either.
-pub static ONE: Resource = Resource {
+pub(crate) static ONE: Resource = Resource {
     path: "/api/sessions/{id}",
     access: Access::Token,
     actions: &[
@@ -55,7 +55,7 @@ pub static ONE: Resource = Resource {
 };
 
 /// Those of a user.
-pub static OF_USER: Resource = Resource {
+pub(crate) static OF_USER: Resource = Resource {
     path: "/api/users/{user}/sessions",
     access: Access::Token,
     actions: &[Action { verb: Verb::Delete, query: KICK, handler: kick_user }],

@@ -17,7 +17,7 @@ use crate::session::registry::Order;
 use crate::session::trace::{self, Trace, Whom};
 
 /// All traces, and beginning one.
-pub static ALL: Resource = Resource {
+pub(crate) static ALL: Resource = Resource {
     path: "/api/trace",
     access: Access::Token,
     actions: &[
@@ -31,7 +31,7 @@ pub static ALL: Resource = Resource {
 };
 
 /// One of them.
-pub static ONE: Resource = Resource {
+pub(crate) static ONE: Resource = Resource {
     path: "/api/trace/{id}",
     access: Access::Token,
     actions: &[Action { verb: Verb::Delete, query: Takes::Only(&[]), handler: end }],

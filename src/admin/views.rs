@@ -17,7 +17,7 @@ use crate::telemetry::events::label_before_an_answer;
 
 /// A session or a connection that is over.
 #[derive(Debug, Serialize)]
-pub struct SessionView<'a> {
+pub(crate) struct SessionView<'a> {
     id: String,
     state: &'static str,
     user: Option<&'a str>,
@@ -79,7 +79,7 @@ struct EndView {
 
 impl<'a> SessionView<'a> {
     /// A session that is open.
-    pub fn open(session: &'a SessionHandle, now: Instant) -> Self {
+    pub(crate) fn open(session: &'a SessionHandle, now: Instant) -> Self {
         let open =
             OpenView { pending_bytes: session.pending(), idle_s: seconds(session.idle(now)) };
         let age = now.saturating_duration_since(session.opened);
@@ -88,12 +88,12 @@ impl<'a> SessionView<'a> {
     }
 
     /// A session that relays no more; how it ended is known once both peers have been told.
-    pub fn closing(session: &'a SessionHandle, now: Instant) -> Self {
+    pub(crate) fn closing(session: &'a SessionHandle, now: Instant) -> Self {
         Self { state: "closing", ..Self::open(session, now) }
     }
 
     /// A connection that is over.
-    pub fn ended(ended: &'a Ended) -> Self {
+    pub(crate) fn ended(ended: &'a Ended) -> Self {
         let record = &ended.record;
         let (state, label, status) = match record.outcome {
             Outcome::Ended(label) => ("ended", label, None),
@@ -162,12 +162,12 @@ fn steps(steps: &Steps) -> Vec<StepView> {
 }
 
 /// A moment as the API writes it.
-pub fn rfc3339(at: SystemTime) -> String {
+pub(crate) fn rfc3339(at: SystemTime) -> String {
     time(Timestamp::try_from(at).unwrap_or_default())
 }
 
 /// Seconds, to the millisecond.
-pub fn seconds(duration: Duration) -> f64 {
+pub(crate) fn seconds(duration: Duration) -> f64 {
     (duration.as_secs_f64() * 1e3).round() / 1e3
 }
 

@@ -10,11 +10,11 @@ use crate::gateway::guards::Access;
 use crate::pages;
 
 /// The live dashboard.
-pub static DASHBOARD: Resource =
+pub(crate) static DASHBOARD: Resource =
     Resource { path: "/", access: Access::Open, actions: &[get(dashboard)] };
 
 /// The connection tester.
-pub static DOCTOR: Resource =
+pub(crate) static DOCTOR: Resource =
     Resource { path: "/doctor", access: Access::Open, actions: &[get(doctor)] };
 
 const fn get(handler: Handler) -> Action {

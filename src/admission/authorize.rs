@@ -23,7 +23,7 @@ use crate::outcome::rejection::Forbidden;
 /// # Errors
 ///
 /// The first rule that does not hold, in the order of the configuration.
-pub fn check<'a>(
+pub(crate) fn check<'a>(
     rules: &Authorize,
     claims: &Map<String, Value>,
     parameter: impl Fn(&str) -> Option<&'a str>,

@@ -15,7 +15,7 @@ use super::keys::is_hmac;
 /// Why a file is no verification key for an algorithm. Reads on from the file's name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[allow(missing_docs, reason = "the messages say it")]
-pub enum KeyFault {
+pub(crate) enum KeyFault {
     #[error("is empty")]
     Empty,
     #[error(
@@ -51,13 +51,13 @@ pub enum KeyFault {
 
 /// A key read from a file.
 #[derive(Debug)]
-pub struct ParsedKey {
+pub(crate) struct ParsedKey {
     /// The key.
-    pub key: DecodingKey,
+    pub(crate) key: DecodingKey,
     /// The `kid` of a JWK.
-    pub kid: Option<String>,
+    pub(crate) kid: Option<String>,
     /// Length in bytes, when it is a secret.
-    pub secret_length: Option<usize>,
+    pub(crate) secret_length: Option<usize>,
 }
 
 /// Reads the key for checking tokens of `algorithm`: for RS, PS, ES and EdDSA a PEM public key or
@@ -66,7 +66,7 @@ pub struct ParsedKey {
 /// # Errors
 ///
 /// When it is no such key, or one that does not fit the algorithm.
-pub fn verification_key(bytes: &[u8], algorithm: Algorithm) -> Result<ParsedKey, KeyFault> {
+pub(crate) fn verification_key(bytes: &[u8], algorithm: Algorithm) -> Result<ParsedKey, KeyFault> {
     let (material, kid) = match parse_jwk(bytes)? {
         Some(jwk) => (jwk_material(&jwk, algorithm)?, member(&jwk, "kid").map(str::to_owned)),
         None if is_hmac(algorithm) => (Material::Secret(raw_secret(bytes, algorithm)?), None),
@@ -81,7 +81,7 @@ pub fn verification_key(bytes: &[u8], algorithm: Algorithm) -> Result<ParsedKey,
 /// # Errors
 ///
 /// When it is empty, or is evidently something else than a secret.
-pub fn secret(bytes: &[u8], algorithm: Algorithm) -> Result<Vec<u8>, KeyFault> {
+pub(crate) fn secret(bytes: &[u8], algorithm: Algorithm) -> Result<Vec<u8>, KeyFault> {
     let material = match parse_jwk(bytes)? {
         Some(jwk) => jwk_material(&jwk, algorithm)?,
         None => return raw_secret(bytes, algorithm),

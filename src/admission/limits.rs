@@ -17,24 +17,24 @@ use crate::session::rate::Bucket;
 /// Places, taken and given back. How many there are says who takes one: that may change while they
 /// are taken.
 #[derive(Debug, Default)]
-pub struct Places {
+pub(crate) struct Places {
     taken: AtomicUsize,
 }
 
 /// One taken place.
 #[derive(Debug)]
-pub struct Place(Arc<Places>);
+pub(crate) struct Place(Arc<Places>);
 
 impl Places {
     /// Takes a place if fewer than `limit` are taken.
-    pub fn take(self: &Arc<Self>, limit: usize) -> Option<Place> {
+    pub(crate) fn take(self: &Arc<Self>, limit: usize) -> Option<Place> {
         let one_more = |taken| (taken < limit).then_some(taken + 1);
         self.taken.fetch_update(Ordering::AcqRel, Ordering::Acquire, one_more).ok()?;
         Some(Place(Arc::clone(self)))
     }
 
     /// Places taken.
-    pub fn taken(&self) -> usize {
+    pub(crate) fn taken(&self) -> usize {
         self.taken.load(Ordering::Acquire)
     }
 }
@@ -47,7 +47,7 @@ impl Drop for Place {
 
 /// The places of the whole process, all free at first.
 #[derive(Debug, Default)]
-pub struct ConnectionPools {
+pub(crate) struct ConnectionPools {
     regular: Arc<Places>,
     refusing: Arc<Places>,
     refusing_closes: Arc<Places>,
@@ -55,22 +55,22 @@ pub struct ConnectionPools {
 
 impl ConnectionPools {
     /// A place for a connection that may become a session.
-    pub fn take_regular(&self, limits: &ProcessLimits) -> Option<Place> {
+    pub(crate) fn take_regular(&self, limits: &ProcessLimits) -> Option<Place> {
         self.regular.take(limits.connections)
     }
 
     /// A place for a further connection that is only told why it is refused: a twentieth on top.
-    pub fn take_refusing(&self, limits: &ProcessLimits) -> Option<Place> {
+    pub(crate) fn take_refusing(&self, limits: &ProcessLimits) -> Option<Place> {
         self.refusing.take((limits.connections / 20).max(1))
     }
 
     /// Connections that may become sessions, or are.
-    pub fn taken(&self) -> usize {
+    pub(crate) fn taken(&self) -> usize {
         self.regular.taken()
     }
 
     /// A socket kept for a moment to tell a refusal by Close: a tenth of the connections.
-    pub fn take_refusing_close(&self, limits: &ProcessLimits) -> Option<Place> {
+    pub(crate) fn take_refusing_close(&self, limits: &ProcessLimits) -> Option<Place> {
         self.refusing_closes.take((limits.connections / 10).max(1))
     }
 }
@@ -123,25 +123,21 @@ impl AddressTable {
     }
 
     /// Forgets addresses that have no connection and a full bucket. To be called now and then.
-    pub fn sweep(&self, now: Instant) {
+    pub(crate) fn sweep(&self, now: Instant) {
         self.entries.retain(|_, entry| {
             entry.open > 0 || entry.bucket.as_mut().is_some_and(|bucket| !bucket.is_full(now))
         });
     }
 
     /// How many connections the address with the most of them has.
-    pub fn most_open(&self) -> u32 {
+    pub(crate) fn most_open(&self) -> u32 {
         self.entries.iter().map(|entry| entry.open).max().unwrap_or(0)
     }
 
     /// Addresses known.
-    pub fn len(&self) -> usize {
+    #[cfg(test)]
+    pub(crate) fn len(&self) -> usize {
         self.entries.len()
-    }
-
-    /// Whether no address is known.
-    pub fn is_empty(&self) -> bool {
-        self.entries.is_empty()
     }
 }
 
@@ -235,7 +231,7 @@ mod tests {
         }
         drop(places);
         table.sweep(now);
-        assert!(table.is_empty());
+        assert_eq!(table.len(), 0);
         assert!(table.admit("10.0.0.1".parse().unwrap(), &limits, now).is_ok());
     }
 
@@ -252,7 +248,7 @@ mod tests {
         assert_eq!(table.len(), 1, "a used bucket is kept");
         assert!(table.admit(address, &limits, now + Duration::from_secs(3)).is_ok());
         table.sweep(now + Duration::from_secs(60));
-        assert!(table.is_empty());
+        assert_eq!(table.len(), 0);
     }
 
     #[test]

@@ -20,17 +20,17 @@ use crate::outcome::rejection::Rejection;
 use crate::route::{Match, Parameters};
 use crate::session::identity::Identity;
 
-pub mod authorize;
+pub(crate) mod authorize;
 mod json;
-pub mod jwks;
-pub mod jwt;
-pub mod key_file;
-pub mod keys;
-pub mod limits;
-pub mod origin;
-pub mod signature;
-pub mod token;
-pub mod users;
+pub(crate) mod jwks;
+pub(crate) mod jwt;
+pub(crate) mod key_file;
+pub(crate) mod keys;
+pub(crate) mod limits;
+pub(crate) mod origin;
+pub(crate) mod signature;
+pub(crate) mod token;
+pub(crate) mod users;
 
 /// What admission needs to decide.
 pub struct Admission {
@@ -42,18 +42,18 @@ pub struct Admission {
 #[derive(Debug)]
 pub struct Permit {
     /// Who connects and with which token; `None` on a route without verifier.
-    pub subject: Option<Subject>,
+    pub(crate) subject: Option<Subject>,
 }
 
 /// A verified user.
 #[derive(Debug)]
-pub struct Subject {
+pub(crate) struct Subject {
     /// Who the token says it is.
-    pub identity: Identity,
+    pub(crate) identity: Identity,
     /// The token and where it stood.
-    pub presented: Presented,
+    pub(crate) presented: Presented,
     /// The user's place, reserved.
-    pub place: UserPlace,
+    pub(crate) place: UserPlace,
 }
 
 impl Admission {
@@ -83,7 +83,7 @@ impl Admission {
     }
 
     /// The verifiers, each with its keys.
-    pub fn verifiers(&self) -> &[VerifierKeys] {
+    pub(crate) fn verifiers(&self) -> &[VerifierKeys] {
         &self.verifiers
     }
 

@@ -15,7 +15,7 @@ use crate::outcome::rejection::Rejection;
 /// # Errors
 ///
 /// [`Rejection::OriginDenied`].
-pub fn check(allowed: &[String], origin: Option<&str>) -> Result<(), Rejection> {
+pub(crate) fn check(allowed: &[String], origin: Option<&str>) -> Result<(), Rejection> {
     match origin {
         Some(origin) if !allowed.is_empty() && !is_listed(allowed, origin) => {
             Err(Rejection::OriginDenied)

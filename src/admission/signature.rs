@@ -10,31 +10,31 @@ use crate::config::Verifier;
 use crate::outcome::rejection::Rejection;
 
 /// All keys of a verifier.
-pub struct VerifierKeys {
+pub(crate) struct VerifierKeys {
     /// The verifier's name.
-    pub name: Arc<str>,
+    pub(crate) name: Arc<str>,
     /// Those in the configuration.
-    pub fixed: KeySet,
+    pub(crate) fixed: KeySet,
     /// Those that the issuer publishes.
-    pub published: Option<Arc<KeySource>>,
+    pub(crate) published: Option<Arc<KeySource>>,
 }
 
 impl VerifierKeys {
     /// Whether there is no key at all to check tokens with; `now` in seconds since 1970.
-    pub fn is_empty(&self, now: u64) -> bool {
+    pub(crate) fn is_empty(&self, now: u64) -> bool {
         let published = self.published.as_ref().and_then(|source| source.current(Instant::now()));
         self.fixed.is_empty(now) && published.is_none_or(|fetched| fetched.keys.is_empty(now))
     }
 
     /// How many keys there are to check tokens with; `now` in seconds since 1970.
-    pub fn count(&self, now: u64) -> usize {
+    pub(crate) fn count(&self, now: u64) -> usize {
         let published = self.published.as_ref().and_then(|source| source.current(Instant::now()));
         self.fixed.count(now) + published.map_or(0, |fetched| fetched.keys.count(now))
     }
 
     /// Checks a token's signature at `now`. One whose key is not known may be told so only after the
     /// issuer was asked, see [`super::jwks`].
-    pub async fn check(
+    pub(crate) async fn check(
         &self,
         token: &Token<'_>,
         rules: &Verifier,

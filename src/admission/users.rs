@@ -19,20 +19,20 @@ use crate::session::registry::{Order, Probe, SessionHandle};
 
 /// Who is counted: users of different issuers are different people.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct UserKey {
+pub(crate) struct UserKey {
     /// Name of the verifier.
-    pub verifier: Arc<str>,
+    pub(crate) verifier: Arc<str>,
     /// The token's issuer.
-    pub issuer: Option<Arc<str>>,
+    pub(crate) issuer: Option<Arc<str>>,
     /// The token's user.
-    pub user: Arc<str>,
+    pub(crate) user: Arc<str>,
     /// What is counted together.
-    pub scope: ScopeKey,
+    pub(crate) scope: ScopeKey,
 }
 
 /// What a user's sessions are counted by.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub enum ScopeKey {
+pub(crate) enum ScopeKey {
     /// One route, by its label.
     Route(Arc<str>),
     /// All routes.
@@ -60,7 +60,7 @@ struct Entry {
 
 /// A user's place.
 #[derive(Debug)]
-pub struct UserPlace {
+pub(crate) struct UserPlace {
     table: Arc<UserTable>,
     key: UserKey,
     limit: u32,
@@ -70,17 +70,17 @@ pub struct UserPlace {
 
 /// What confirming a place brought about.
 #[derive(Debug, Default)]
-pub struct Confirmed {
+pub(crate) struct Confirmed {
     /// Sessions that were told to give way.
-    pub evicted: Vec<SessionId>,
+    pub(crate) evicted: Vec<SessionId>,
     /// The user's last session ended less than a minute ago.
-    pub is_reconnect: bool,
+    pub(crate) is_reconnect: bool,
 }
 
 impl UserTable {
     /// Reserves a place. With `when_user_full = "refuse"` and no place free, the holders are pinged
     /// first, for at most `patience`: a dead one gives its place up.
-    pub async fn reserve(
+    pub(crate) async fn reserve(
         self: &Arc<Self>,
         key: UserKey,
         limits: &RouteLimits,
@@ -122,7 +122,7 @@ impl UserTable {
     }
 
     /// Forgets users who have had no session for a while. To be called now and then.
-    pub fn sweep(&self, now: Instant) {
+    pub(crate) fn sweep(&self, now: Instant) {
         let is_recent = |at: Option<Instant>| {
             at.is_some_and(|at| now.saturating_duration_since(at) < REMEMBERED)
         };
@@ -132,17 +132,14 @@ impl UserTable {
     }
 
     /// Users known.
-    pub fn len(&self) -> usize {
+    #[cfg(test)]
+    pub(crate) fn len(&self) -> usize {
         self.entries.len()
     }
 
-    /// Whether no user is known.
-    pub fn is_empty(&self) -> bool {
-        self.entries.is_empty()
-    }
-
     /// Places taken or reserved, of all users.
-    pub fn taken(&self) -> u64 {
+    #[cfg(test)]
+    pub(crate) fn taken(&self) -> u64 {
         self.entries.iter().map(|entry| u64::from(entry.taken())).sum()
     }
 }
@@ -164,7 +161,7 @@ impl Entry {
 
 impl UserPlace {
     /// The upstream has answered 101: the session is open, and the oldest ones too many give way.
-    pub fn confirm(&mut self, handle: &Arc<SessionHandle>, now: Instant) -> Confirmed {
+    pub(crate) fn confirm(&mut self, handle: &Arc<SessionHandle>, now: Instant) -> Confirmed {
         let mut entry = self.table.entries.entry(self.key.clone()).or_default();
         let sequence = self.table.sequence.fetch_add(1, Ordering::Relaxed);
         entry.reserved = entry.reserved.saturating_sub(1);
@@ -288,7 +285,7 @@ mod tests {
         drop(places);
         assert_eq!(table.taken(), 0);
         table.sweep(Instant::now() + Duration::from_secs(61));
-        assert!(table.is_empty());
+        assert_eq!(table.len(), 0);
     }
 
     #[tokio::test]

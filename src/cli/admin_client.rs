@@ -26,24 +26,24 @@ use crate::telemetry::escape::printable;
 
 /// Where the admin listener is, and what it wants to see.
 #[derive(Debug, Clone, clap::Args)]
-pub struct AdminArgs {
+pub(crate) struct AdminArgs {
     /// Admin listener: http://HOST:PORT or unix:PATH [default: http://127.0.0.1:9901]
     #[arg(long, value_name = "URL", conflicts_with = "config")]
-    pub admin: Option<String>,
+    pub(crate) admin: Option<String>,
     /// Take the address and the token file from the gateway's configuration
     #[arg(long, value_name = "FILE")]
-    pub config: Option<PathBuf>,
+    pub(crate) config: Option<PathBuf>,
     /// File with the admin token
     #[arg(long, value_name = "FILE")]
-    pub token_file: Option<PathBuf>,
+    pub(crate) token_file: Option<PathBuf>,
     /// Print the answer as JSON
     #[arg(long)]
-    pub json: bool,
+    pub(crate) json: bool,
 }
 
 /// A way to an admin listener.
 #[derive(Debug)]
-pub struct AdminClient {
+pub(crate) struct AdminClient {
     target: Target,
     token: Option<HeaderValue>,
     /// The option that gives it, as the command calls it.
@@ -52,13 +52,13 @@ pub struct AdminClient {
 
 /// What was answered.
 #[derive(Debug, Clone)]
-pub struct Answered {
+pub(crate) struct Answered {
     /// The status.
-    pub status: StatusCode,
+    pub(crate) status: StatusCode,
     /// The body.
-    pub body: Value,
+    pub(crate) body: Value,
     /// The same as it was sent, in its order.
-    pub text: String,
+    pub(crate) text: String,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -70,7 +70,7 @@ enum Target {
 
 /// Why there is no answer, or not the one asked for.
 #[derive(Debug, thiserror::Error)]
-pub enum AdminError {
+pub(crate) enum AdminError {
     /// `--admin` is wrong.
     #[error("--admin {0}: give http://HOST:PORT or unix:PATH")]
     Address(String),
@@ -143,7 +143,7 @@ pub enum AdminError {
 
 impl AdminClient {
     /// Reads where to ask and the token; asks nothing yet.
-    pub fn new(args: &AdminArgs) -> Result<Self, AdminError> {
+    pub(crate) fn new(args: &AdminArgs) -> Result<Self, AdminError> {
         let (target, mut token_file) = match (&args.config, &args.admin) {
             (Some(file), _) => from_config(file)?,
             (None, Some(admin)) => (parse(admin)?, None),
@@ -157,27 +157,27 @@ impl AdminClient {
     }
 
     /// For a command whose `--token-file` is another token's.
-    pub fn with_token_option(self, token_option: &'static str) -> Self {
+    pub(crate) fn with_token_option(self, token_option: &'static str) -> Self {
         Self { token_option, ..self }
     }
 
     /// GET.
-    pub async fn get(&self, path: &str) -> Result<Answered, AdminError> {
+    pub(crate) async fn get(&self, path: &str) -> Result<Answered, AdminError> {
         self.ask(Method::GET, path).await
     }
 
     /// POST, without body: what is to be done stands in path and query.
-    pub async fn post(&self, path: &str) -> Result<Answered, AdminError> {
+    pub(crate) async fn post(&self, path: &str) -> Result<Answered, AdminError> {
         self.ask(Method::POST, path).await
     }
 
     /// DELETE.
-    pub async fn delete(&self, path: &str) -> Result<Answered, AdminError> {
+    pub(crate) async fn delete(&self, path: &str) -> Result<Answered, AdminError> {
         self.ask(Method::DELETE, path).await
     }
 
     /// Asks, and takes everything but success as an error. `path` has its query, both encoded.
-    pub async fn ask(&self, method: Method, path: &str) -> Result<Answered, AdminError> {
+    pub(crate) async fn ask(&self, method: Method, path: &str) -> Result<Answered, AdminError> {
         let answered = self.answer(method, path).await?;
         if answered.status.is_success() {
             return Ok(answered);
@@ -194,7 +194,7 @@ impl AdminClient {
     }
 
     /// Asks; any answer in JSON will do.
-    pub async fn answer(&self, method: Method, path: &str) -> Result<Answered, AdminError> {
+    pub(crate) async fn answer(&self, method: Method, path: &str) -> Result<Answered, AdminError> {
         let unreachable = |error| AdminError::Unreachable { at: self.to_string(), error };
         let late = || io::Error::new(io::ErrorKind::TimedOut, "it takes too long");
         let answer = async {
@@ -267,12 +267,12 @@ impl std::fmt::Display for AdminClient {
 }
 
 /// `text` as a path segment, or as a value in a query.
-pub fn encoded(text: &str) -> String {
+pub(crate) fn encoded(text: &str) -> String {
     utf8_percent_encode(text, ENCODED).to_string()
 }
 
 /// A query of those parameters that are there, with its `?`.
-pub fn query(parameters: &[(&str, Option<String>)]) -> String {
+pub(crate) fn query(parameters: &[(&str, Option<String>)]) -> String {
     let given = parameters.iter().filter_map(|(name, value)| {
         value.as_ref().map(|value| format!("{name}={}", encoded(value)))
     });

@@ -21,13 +21,13 @@ use crate::telemetry::escape::printable;
 
 /// `framegate check`'s arguments.
 #[derive(Debug, Clone, clap::Args)]
-pub struct CheckArgs {
+pub(crate) struct CheckArgs {
     /// Configuration file
     #[arg(long, value_name = "FILE")]
-    pub config: PathBuf,
+    pub(crate) config: PathBuf,
     /// Treat warnings as errors
     #[arg(long)]
-    pub strict: bool,
+    pub(crate) strict: bool,
 }
 
 /// Prints problems to standard error, one a line, the file in front.

@@ -24,49 +24,49 @@ use crate::tools::doctor::{compare, render, request, tls, walk};
 pub(super) struct DoctorArgs {
     /// Where to connect: wss://HOST/PATH or ws://HOST:PORT/PATH; any WebSocket server
     #[arg(value_name = "URL", value_parser = Address::parse)]
-    pub url: Address,
+    pub(crate) url: Address,
     /// Token to show (others on this machine can see it in the process list: prefer --token-file)
     #[arg(long, value_name = "T", value_parser = token, conflicts_with = "token_file")]
-    pub token: Option<Token>,
+    pub(crate) token: Option<Token>,
     /// File that holds the token to show
     #[arg(long, value_name = "FILE")]
-    pub token_file: Option<PathBuf>,
+    pub(crate) token_file: Option<PathBuf>,
     /// Where the token goes: header, subprotocol, subprotocol:NAME, query:NAME or cookie:NAME
     #[arg(long, value_name = "WHERE", default_value = "header")]
-    pub token_in: TokenSource,
+    pub(crate) token_in: TokenSource,
     /// Connect as a page of this origin would (scheme, host and port as a browser sends them)
     #[arg(long, value_name = "ORIGIN", value_parser = origin)]
-    pub origin: Option<String>,
+    pub(crate) origin: Option<String>,
     /// A further header; may be given more than once
     #[arg(long = "header", value_name = "K: V", value_parser = header)]
-    pub headers: Vec<(HeaderName, HeaderValue)>,
+    pub(crate) headers: Vec<(HeaderName, HeaderValue)>,
     /// A subprotocol to offer; may be given more than once
     #[arg(long = "subprotocol", value_name = "NAME", value_parser = subprotocol)]
-    pub subprotocols: Vec<String>,
+    pub(crate) subprotocols: Vec<String>,
     /// A text message to send, to see what comes back
     #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
-    pub send: Option<String>,
+    pub(crate) send: Option<String>,
     /// Go on although the certificate cannot be verified
     #[arg(long)]
-    pub insecure: bool,
+    pub(crate) insecure: bool,
     /// PEM file of the authorities to trust instead of the system's
     #[arg(long, value_name = "FILE")]
-    pub ca: Option<PathBuf>,
+    pub(crate) ca: Option<PathBuf>,
     /// What every step may take
     #[arg(long, value_name = "TIME", default_value = "5s", value_parser = limit)]
-    pub timeout: Duration,
+    pub(crate) timeout: Duration,
     /// Examine this URL too, with the same options, and show both side by side: gateway or backend?
     #[arg(long, value_name = "URL2", value_parser = Address::parse)]
-    pub compare: Option<Address>,
+    pub(crate) compare: Option<Address>,
     /// Ask this gateway's admin listener what it saw: http://HOST:PORT or unix:PATH
     #[arg(long, value_name = "URL")]
-    pub admin: Option<String>,
+    pub(crate) admin: Option<String>,
     /// File with the admin token
     #[arg(long, value_name = "FILE", requires = "admin")]
-    pub admin_token_file: Option<PathBuf>,
+    pub(crate) admin_token_file: Option<PathBuf>,
     /// Print one line of JSON (docs/doctor.md)
     #[arg(long)]
-    pub json: bool,
+    pub(crate) json: bool,
 }
 
 pub(super) fn run(args: &DoctorArgs) -> ExitCode {

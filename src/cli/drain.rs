@@ -10,7 +10,7 @@ use crate::telemetry::escape::printable;
 /// `framegate drain`'s arguments.
 #[derive(Debug, Clone, clap::Args)]
 #[command(group(clap::ArgGroup::new("what").required(true).args(["percent", "upstream"])))]
-pub struct DrainArgs {
+pub(crate) struct DrainArgs {
     /// Close this share of all sessions, whichever; 0 ends such a drain that is under way
     #[arg(long, value_name = "P")]
     percent: Option<String>,

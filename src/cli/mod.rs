@@ -5,17 +5,17 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
 
-pub mod admin_client;
-pub mod check;
+pub(crate) mod admin_client;
+pub(crate) mod check;
 #[cfg(feature = "demo")]
 mod demo;
 #[cfg(feature = "doctor")]
 mod doctor;
-pub mod drain;
+pub(crate) mod drain;
 mod run;
-pub mod sessions;
-pub mod table;
-pub mod token;
+pub(crate) mod sessions;
+pub(crate) mod table;
+pub(crate) mod token;
 
 /// framegate: a WebSocket gateway that checks every frame and gives every connection an honest ending.
 #[derive(Debug, Parser)]
@@ -89,7 +89,8 @@ pub fn main() -> ExitCode {
             }
         },
         (None, None) => {
-            eprintln!("framegate: nothing to do: give --config FILE, or try `framegate demo`\n");
+            let demo = if cfg!(feature = "demo") { ", or try `framegate demo`" } else { "" };
+            eprintln!("framegate: nothing to do: give --config FILE{demo}\n");
             eprint!("{}", Arguments::command().render_help());
             Exit::Usage
         }

@@ -9,7 +9,7 @@ use crate::telemetry::escape::printable;
 
 /// `framegate sessions`'s arguments.
 #[derive(Debug, Clone, clap::Args)]
-pub struct SessionsArgs {
+pub(crate) struct SessionsArgs {
     /// Show this one, also a handshake that was refused or a session that has ended
     #[arg(conflicts_with_all = ["user", "route", "client", "search", "limit", "recent"])]
     id: Option<String>,
@@ -41,7 +41,7 @@ pub struct SessionsArgs {
 /// `framegate kick`'s arguments.
 #[derive(Debug, Clone, clap::Args)]
 #[command(group(clap::ArgGroup::new("whom").required(true).args(["id", "user"])))]
-pub struct KickArgs {
+pub(crate) struct KickArgs {
     /// The session
     id: Option<String>,
     /// All sessions of this user
@@ -59,7 +59,7 @@ pub struct KickArgs {
 
 /// `framegate health`'s arguments.
 #[derive(Debug, Clone, clap::Args)]
-pub struct HealthArgs {
+pub(crate) struct HealthArgs {
     #[command(flatten)]
     admin: AdminArgs,
 }

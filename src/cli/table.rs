@@ -4,14 +4,14 @@ use crate::telemetry::escape::printable;
 
 /// Rows under a head; columns are as wide as their widest cell.
 #[derive(Debug)]
-pub struct Table {
+pub(crate) struct Table {
     head: Vec<(&'static str, Align)>,
     rows: Vec<Vec<String>>,
 }
 
 /// On which side a column's cells stand.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Align {
+pub(crate) enum Align {
     /// Text.
     Left,
     /// Numbers.
@@ -20,12 +20,12 @@ pub enum Align {
 
 impl Table {
     /// A table without rows.
-    pub fn new(head: &[(&'static str, Align)]) -> Self {
+    pub(crate) fn new(head: &[(&'static str, Align)]) -> Self {
         Self { head: head.to_vec(), rows: Vec::new() }
     }
 
     /// Adds a row; each cell is escaped and, past [`WIDEST`] characters, cut.
-    pub fn row(&mut self, cells: impl IntoIterator<Item = String>) {
+    pub(crate) fn row(&mut self, cells: impl IntoIterator<Item = String>) {
         self.rows.push(cells.into_iter().map(|cell| cut(&printable(&cell))).collect());
     }
 
@@ -53,7 +53,7 @@ impl std::fmt::Display for Table {
 }
 
 /// `1.2 GiB`
-pub fn bytes(count: u64) -> String {
+pub(crate) fn bytes(count: u64) -> String {
     let mut value = count as f64;
     for unit in ["B", "KiB", "MiB", "GiB"] {
         if value < 1024.0 {
@@ -65,7 +65,7 @@ pub fn bytes(count: u64) -> String {
 }
 
 /// `4s`, `3m12s`, `2h05m`, `3d04h`
-pub fn age(seconds: f64) -> String {
+pub(crate) fn age(seconds: f64) -> String {
     // Negative and endless ones do not come; if they did, they were 0 and very long.
     let seconds = seconds as u64;
     let (minutes, hours, days) = (seconds / 60, seconds / 3600, seconds / 86_400);

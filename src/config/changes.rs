@@ -6,22 +6,22 @@ use super::{Config, Upstream};
 
 /// What one configuration has and the one before had not, by kind.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Changes {
+pub(crate) struct Changes {
     /// By `bind`.
-    pub listeners: Change,
+    pub(crate) listeners: Change,
     /// By label.
-    pub routes: Change,
+    pub(crate) routes: Change,
     /// By name.
-    pub upstreams: Change,
+    pub(crate) upstreams: Change,
     /// By upstream and endpoint.
-    pub endpoints: Change,
+    pub(crate) endpoints: Change,
     /// By content; shown by name.
-    pub certificates: Change,
+    pub(crate) certificates: Change,
 }
 
 /// What is new, gone and the same among things of one kind.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Change {
+pub(crate) struct Change {
     added: Vec<String>,
     removed: Vec<String>,
     kept: usize,
@@ -29,7 +29,7 @@ pub struct Change {
 
 impl Changes {
     /// What the settings tell; certificates are no settings.
-    pub fn between(before: &Config, after: &Config, certificates: Change) -> Self {
+    pub(crate) fn between(before: &Config, after: &Config, certificates: Change) -> Self {
         let change =
             |names: fn(&Config) -> Vec<String>| Change::of_names(names(before), names(after));
         Self {
@@ -46,7 +46,7 @@ impl Changes {
 
 impl Change {
     /// From what there was and is, each with its name and what makes it the same.
-    pub fn between<K: PartialEq>(before: Vec<(String, K)>, after: Vec<(String, K)>) -> Self {
+    pub(crate) fn between<K: PartialEq>(before: Vec<(String, K)>, after: Vec<(String, K)>) -> Self {
         let (mut removed, mut change) = (before, Self::default());
         for (name, key) in after {
             match removed.iter().position(|(_, other)| *other == key) {

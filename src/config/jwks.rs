@@ -14,22 +14,22 @@ use super::upstream::Target;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Jwks {
     /// Where they are.
-    pub source: JwksSource,
+    pub(crate) source: JwksSource,
     /// They are fetched anew within this time.
     pub refresh: Duration,
     /// Limit for one fetch, from the name's lookup to the last byte.
     pub timeout: Duration,
     /// Least time between two fetches for the sake of tokens with unknown keys.
-    pub cooldown: Duration,
+    pub(crate) cooldown: Duration,
     /// What was fetched so long ago is used no more.
     pub stale: Duration,
     /// PEM file of authorities for https; `None`: the system's.
-    pub ca: Option<PathBuf>,
+    pub(crate) ca: Option<PathBuf>,
 }
 
 /// Where a key set is. Never taken from a token.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum JwksSource {
+pub(crate) enum JwksSource {
     /// `https://id.example.com/jwks.json`, or http on loopback.
     Url {
         /** scheme, host and port */
@@ -109,12 +109,12 @@ impl Jwks {
     }
 
     /// Whether a certificate has to be checked.
-    pub fn is_https(&self) -> bool {
+    pub(crate) fn is_https(&self) -> bool {
         matches!(self.source, JwksSource::Url { target: Target::Https { .. }, .. })
     }
 
     /// Whether what the other has fetched is as good as what this one would fetch.
-    pub fn has_same_origin(&self, other: &Self) -> bool {
+    pub(crate) fn has_same_origin(&self, other: &Self) -> bool {
         self.source == other.source && self.ca == other.ca
     }
 }

@@ -9,39 +9,39 @@ use crate::protocol::ws::violation::MessageLimits;
 #[derive(Debug, Clone)]
 pub struct ProcessLimits {
     /// Client connections at most.
-    pub connections: usize,
+    pub(crate) connections: usize,
     /// Connections of one address (IPv6: one /64) at most; 0: unlimited.
-    pub connections_per_address: u32,
+    pub(crate) connections_per_address: u32,
     /// New connections of one address; `None`: unlimited (`rate = "0/s"`).
     pub handshakes_per_address: Option<Rate>,
     /// Bytes all sessions together may hold for slow readers.
-    pub pending_bytes: u64,
+    pub(crate) pending_bytes: u64,
 }
 
 /// Limits that a route can override.
 #[derive(Debug, Clone)]
 pub struct RouteLimits {
     /// Sessions of one user at most; 0: unlimited.
-    pub connections_per_user: u32,
+    pub(crate) connections_per_user: u32,
     /// What is counted together.
-    pub user_scope: UserScope,
+    pub(crate) user_scope: UserScope,
     /// What happens to one session too many.
-    pub when_user_full: WhenUserFull,
+    pub(crate) when_user_full: WhenUserFull,
     /// Bytes of an assembled message from the client.
     pub message_size: u64,
     /// Bytes of an assembled message from the upstream.
-    pub upstream_message_size: u64,
+    pub(crate) upstream_message_size: u64,
     /// Frames per message.
     pub fragments: u32,
     /// Frames of any kind from the client; `None`: unlimited (`rate = "0/s"`).
-    pub messages: Option<MessageRate>,
+    pub(crate) messages: Option<MessageRate>,
     /// Text must be UTF-8.
-    pub text_utf8: bool,
+    pub(crate) text_utf8: bool,
 }
 
 impl RouteLimits {
     /// What the words of a violation name.
-    pub fn of_messages(&self) -> MessageLimits {
+    pub(crate) fn of_messages(&self) -> MessageLimits {
         MessageLimits {
             message_size: self.message_size,
             upstream_message_size: self.upstream_message_size,
@@ -52,7 +52,7 @@ impl RouteLimits {
 
 /// What the sessions of a user are counted by.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum UserScope {
+pub(crate) enum UserScope {
     /// Per user and route.
     Route,
     /// Per user.
@@ -63,7 +63,7 @@ pub enum UserScope {
 
 /// What happens when a user has all sessions allowed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum WhenUserFull {
+pub(crate) enum WhenUserFull {
     /// The user's oldest session ends with `replaced`.
     EvictOldest,
     /// The new one is refused with `user_limit`.
@@ -81,16 +81,16 @@ pub struct Rate {
 
 /// Message rate from the client and what follows when it is exceeded.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct MessageRate {
+pub(crate) struct MessageRate {
     /// Allowed frames.
-    pub rate: Rate,
+    pub(crate) rate: Rate,
     /// What follows.
-    pub over: OverRate,
+    pub(crate) over: OverRate,
 }
 
 /// What follows when a client sends too fast.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum OverRate {
+pub(crate) enum OverRate {
     /// Its socket is not read until it may send again.
     Pause,
     /// The session ends with `message_rate`.

@@ -13,20 +13,20 @@ use super::reader::{Node, Table};
 #[derive(Debug, Clone)]
 pub struct Listener {
     /// Where it listens; also the `listener` label of metrics.
-    pub bind: Bind,
+    pub(crate) bind: Bind,
     /// A PROXY v1/v2 header is required on every connection, and only from `trusted_proxies`.
-    pub proxy_protocol: bool,
+    pub(crate) proxy_protocol: bool,
     /// Peers whose PROXY header or X-Forwarded-For is believed.
-    pub trusted_proxies: Vec<IpNet>,
+    pub(crate) trusted_proxies: Vec<IpNet>,
     /// The connection tester is served at `/.framegate/doctor`.
-    pub doctor: bool,
+    pub(crate) doctor: bool,
     /// TLS settings; `None` is plain `ws://`.
-    pub tls: Option<ListenerTls>,
+    pub(crate) tls: Option<ListenerTls>,
 }
 
 /// Where a public listener gets its socket from.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Bind {
+pub(crate) enum Bind {
     /// `0.0.0.0:8443`: it opens it.
     Address(SocketAddr),
     /// `systemd:NAME`: systemd has opened it, and passes it by this name.
@@ -35,27 +35,27 @@ pub enum Bind {
 
 /// TLS of a listener.
 #[derive(Debug, Clone)]
-pub struct ListenerTls {
+pub(crate) struct ListenerTls {
     /// Certificates, chosen by SNI; the first is the default. Never empty.
-    pub certificates: Vec<Certificate>,
+    pub(crate) certificates: Vec<Certificate>,
     /// Lowest protocol version offered.
-    pub min_version: TlsVersion,
+    pub(crate) min_version: TlsVersion,
     /// PEM file of the authorities that sign client certificates; set: they are required.
-    pub client_ca: Option<PathBuf>,
+    pub(crate) client_ca: Option<PathBuf>,
 }
 
 /// A certificate chain and its key, both PEM files.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Certificate {
+pub(crate) struct Certificate {
     /// Chain, leaf first.
-    pub chain: PathBuf,
+    pub(crate) chain: PathBuf,
     /// Private key: PKCS#8, PKCS#1 or SEC1.
-    pub key: PathBuf,
+    pub(crate) key: PathBuf,
 }
 
 /// TLS protocol versions a listener can start from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum TlsVersion {
+pub(crate) enum TlsVersion {
     /// TLS 1.2 and 1.3.
     V1_2,
     /// TLS 1.3 only.
@@ -64,18 +64,18 @@ pub enum TlsVersion {
 
 /// The admin listener.
 #[derive(Debug, Clone)]
-pub struct Admin {
+pub(crate) struct Admin {
     /// Where it listens.
-    pub bind: AdminBind,
+    pub(crate) bind: AdminBind,
     /// File with the bearer token its callers must present.
-    pub token_file: Option<PathBuf>,
+    pub(crate) token_file: Option<PathBuf>,
     /// Further names it may be called by (Host header).
-    pub hosts: Vec<String>,
+    pub(crate) hosts: Vec<String>,
 }
 
 /// Where the admin listener listens.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum AdminBind {
+pub(crate) enum AdminBind {
     /// `127.0.0.1:9901`
     Tcp(SocketAddr),
     /// `unix:/run/framegate/admin.sock`

@@ -10,13 +10,13 @@ pub struct Locations(HashMap<String, usize>);
 
 impl Locations {
     /// A problem at `path`, with the line where that path (or its nearest parent) stands.
-    pub fn problem(&self, path: impl Into<String>, message: impl Into<String>) -> Problem {
+    pub(crate) fn problem(&self, path: impl Into<String>, message: impl Into<String>) -> Problem {
         let path = path.into();
         Problem { line: self.line(&path), path, message: message.into() }
     }
 
     /// The 1-based line where `path` or its nearest parent stands.
-    pub fn line(&self, path: &str) -> Option<usize> {
+    pub(crate) fn line(&self, path: &str) -> Option<usize> {
         let mut rest = path;
         loop {
             if let Some(line) = self.0.get(rest) {
@@ -27,7 +27,7 @@ impl Locations {
     }
 
     /// Whether `path` itself was typed.
-    pub fn contains(&self, path: &str) -> bool {
+    pub(crate) fn contains(&self, path: &str) -> bool {
         self.0.contains_key(path)
     }
 
@@ -37,7 +37,7 @@ impl Locations {
 }
 
 /// The path of `key` in the table at `parent`, quoted as TOML would want it.
-pub fn child(parent: &str, key: &str) -> String {
+pub(crate) fn child(parent: &str, key: &str) -> String {
     let bare = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-';
     let key =
         if !key.is_empty() && key.bytes().all(bare) { key.to_owned() } else { format!("{key:?}") };

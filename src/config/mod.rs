@@ -20,29 +20,33 @@ mod hosts;
 mod jwks;
 mod limits;
 mod listener;
-pub mod locations;
+pub(crate) mod locations;
 mod parameter;
 mod process;
 mod reader;
-mod route;
+pub(crate) mod route;
 mod suggest;
-pub mod units;
+pub(crate) mod units;
 mod upstream;
 mod values;
 mod verifier;
 mod warnings;
 
-pub use changes::{Change, Changes};
-pub use jwks::{Jwks, JwksSource};
-pub use limits::{
-    MessageRate, OverRate, ProcessLimits, Rate, RouteLimits, UserScope, WhenUserFull,
+pub(crate) use changes::{Change, Changes};
+pub(crate) use jwks::{Jwks, JwksSource};
+pub(crate) use limits::{
+    MessageRate, OverRate, ProcessLimits, RouteLimits, UserScope, WhenUserFull,
 };
-pub use listener::{Admin, AdminBind, Bind, Certificate, Listener, ListenerTls, TlsVersion};
-pub use locations::Locations;
-pub use process::{Drain, Keepalive, Log, LogFormat, LogLevel, Timeouts};
-pub use route::{Authorize, Forward, ForwardHost, ForwardToken, Route};
-pub use upstream::{BalancePolicy, Endpoint, Health, Target, Upstream};
-pub use verifier::{Key, SourceError, TokenSource, Verifier};
+pub(crate) use listener::{Admin, AdminBind, Bind, Certificate, Listener, ListenerTls, TlsVersion};
+pub(crate) use locations::Locations;
+pub(crate) use process::{Drain, Keepalive, Log, LogFormat, LogLevel, Timeouts};
+pub(crate) use route::{Authorize, ForwardHost, Route};
+pub(crate) use upstream::{BalancePolicy, Endpoint, Health, Target, Upstream};
+pub(crate) use verifier::Key;
+
+pub use limits::Rate;
+pub use route::ForwardToken;
+pub use verifier::{TokenSource, Verifier};
 
 /// Everything the gateway was told, immutable.
 #[derive(Debug, Clone)]
@@ -50,7 +54,7 @@ pub struct Config {
     /// Public listeners, at least one.
     pub listeners: Vec<Listener>,
     /// The admin listener; `None` when `admin.bind` is empty.
-    pub admin: Option<Admin>,
+    pub(crate) admin: Option<Admin>,
     /// Token verifiers; a route refers to them by index.
     pub verifiers: Vec<Verifier>,
     /// Upstreams; a route refers to them by index.
@@ -60,15 +64,15 @@ pub struct Config {
     /// Limits of the whole process (`limits` without the routes' overrides).
     pub limits: ProcessLimits,
     /// Deadlines.
-    pub timeouts: Timeouts,
+    pub(crate) timeouts: Timeouts,
     /// Pings.
-    pub keepalive: Keepalive,
+    pub(crate) keepalive: Keepalive,
     /// How sessions are ended on SIGTERM.
-    pub drain: Drain,
+    pub(crate) drain: Drain,
     /// Logging.
-    pub log: Log,
+    pub(crate) log: Log,
     /// Overrides of the close-code tables.
-    pub close_codes: CloseCodes,
+    pub(crate) close_codes: CloseCodes,
     /// Where each path of the file stands, for problems found later (unreadable files).
     pub locations: Locations,
 }
@@ -86,7 +90,7 @@ impl Config {
     ///
     /// # Errors
     /// As [`Self::parse`].
-    pub fn parse_with_credentials(
+    pub(crate) fn parse_with_credentials(
         text: &str,
         folder: &Path,
         credentials: Option<&Path>,
@@ -98,7 +102,7 @@ impl Config {
     ///
     /// # Errors
     /// What is wrong with that table, or that the text is not TOML.
-    pub fn parse_admin(
+    pub(crate) fn parse_admin(
         text: &str,
         folder: &Path,
         credentials: Option<&Path>,

@@ -11,59 +11,59 @@ use crate::protocol::ws::close;
 
 /// Deadlines. `None` is "0": never.
 #[derive(Debug, Clone)]
-pub struct Timeouts {
+pub(crate) struct Timeouts {
     /// TLS handshake (and PROXY header).
-    pub tls_handshake: Duration,
+    pub(crate) tls_handshake: Duration,
     /// Request head.
-    pub request_head: Duration,
+    pub(crate) request_head: Duration,
     /// No data message either way.
-    pub idle: Option<Duration>,
+    pub(crate) idle: Option<Duration>,
     /// A peer that stops reading.
-    pub write_stall: Duration,
+    pub(crate) write_stall: Duration,
     /// Waiting for a peer's Close or FIN.
-    pub close: Duration,
+    pub(crate) close: Duration,
 }
 
 /// The gateway's own pings. `None` is "0": off.
 #[derive(Debug, Clone)]
-pub struct Keepalive {
+pub(crate) struct Keepalive {
     /// Silence of the client after which it is pinged.
-    pub client_ping: Option<Duration>,
+    pub(crate) client_ping: Option<Duration>,
     /// Time for its pong.
-    pub client_pong: Duration,
+    pub(crate) client_pong: Duration,
     /// Silence of the upstream after which it is pinged.
-    pub upstream_ping: Option<Duration>,
+    pub(crate) upstream_ping: Option<Duration>,
     /// Time for its pong.
-    pub upstream_pong: Duration,
+    pub(crate) upstream_pong: Duration,
 }
 
 /// How sessions are ended on SIGTERM.
 #[derive(Debug, Clone)]
-pub struct Drain {
+pub(crate) struct Drain {
     /// Not ready, but still serving, for this long first.
-    pub announce: Duration,
+    pub(crate) announce: Duration,
     /// Closes are spread evenly over this.
-    pub window: Duration,
+    pub(crate) window: Duration,
     /// Then this long until what is left is aborted.
-    pub grace: Duration,
+    pub(crate) grace: Duration,
     /// Close code sent.
-    pub code: u16,
+    pub(crate) code: u16,
 }
 
 /// Logging.
 #[derive(Debug, Clone)]
-pub struct Log {
+pub(crate) struct Log {
     /// Text or JSON lines.
-    pub format: LogFormat,
+    pub(crate) format: LogFormat,
     /// Lowest level written.
-    pub level: LogLevel,
+    pub(crate) level: LogLevel,
     /// One access-log line per connection.
-    pub access: bool,
+    pub(crate) access: bool,
 }
 
 /// Form of log lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum LogFormat {
+pub(crate) enum LogFormat {
     /// For people.
     Text,
     /// For machines.
@@ -73,7 +73,7 @@ pub enum LogFormat {
 /// Log levels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[allow(missing_docs, reason = "the names say it")]
-pub enum LogLevel {
+pub(crate) enum LogLevel {
     Error,
     Warn,
     Info,

@@ -16,11 +16,11 @@ use crate::route::{Entry, ParameterType, Pattern};
 pub struct Route {
     /// The pattern as typed, `/api/v1/chats/{chat_id}/ws`: the `route` label of metrics (with the
     /// hosts in front where two routes share a path).
-    pub label: String,
+    pub(crate) label: String,
     /// The path pattern.
     pub path: Pattern,
     /// Types of path parameters; a parameter without entry is any one segment.
-    pub parameters: HashMap<String, ParameterType>,
+    pub(crate) parameters: HashMap<String, ParameterType>,
     /// Lower-case host names this route answers to; empty: any.
     pub hosts: Vec<String>,
     /// Index into [`super::Config::upstreams`].
@@ -28,44 +28,44 @@ pub struct Route {
     /// Index into [`super::Config::verifiers`]; `None`: no token is asked for (`verifier = "none"`).
     pub verifier: Option<usize>,
     /// Allowed origins, lower case (`https://chat.example.com`); empty: any.
-    pub origins: Vec<String>,
+    pub(crate) origins: Vec<String>,
     /// Rules on the token's claims.
-    pub authorize: Authorize,
+    pub(crate) authorize: Authorize,
     /// How a refusal is told.
-    pub refuse: RefuseMode,
+    pub(crate) refuse: RefuseMode,
     /// What goes upstream besides the client's own headers.
-    pub forward: Forward,
+    pub(crate) forward: Forward,
     /// `[limits]` with this route's overrides.
     pub limits: RouteLimits,
 }
 
 impl Route {
     /// What the router has to know of it.
-    pub fn entry(&self) -> Entry<'_> {
+    pub(crate) fn entry(&self) -> Entry<'_> {
         Entry { pattern: &self.path, parameters: &self.parameters, hosts: &self.hosts }
     }
 }
 
 /// Authorisation rules; all must hold.
 #[derive(Debug, Clone, Default)]
-pub struct Authorize {
+pub(crate) struct Authorize {
     /// Claim name and the values of which it must be (or, an array, contain) one.
-    pub claims: Vec<(String, Vec<serde_json::Value>)>,
+    pub(crate) claims: Vec<(String, Vec<serde_json::Value>)>,
     /// Claim name (an array) and the path parameter that must be contained in it.
-    pub contains: Vec<(String, String)>,
+    pub(crate) contains: Vec<(String, String)>,
 }
 
 /// What goes upstream besides the client's own headers.
 #[derive(Debug, Clone)]
-pub struct Forward {
+pub(crate) struct Forward {
     /// What becomes of the token.
-    pub token: ForwardToken,
+    pub(crate) token: ForwardToken,
     /// Send X-Auth-User and X-Auth-Claims.
-    pub identity: bool,
+    pub(crate) identity: bool,
     /// Claims sent in X-Auth-Claims.
-    pub claims: Vec<String>,
+    pub(crate) claims: Vec<String>,
     /// Which Host the upstream sees.
-    pub host: ForwardHost,
+    pub(crate) host: ForwardHost,
 }
 
 /// What becomes of the token on its way upstream.
@@ -81,7 +81,7 @@ pub enum ForwardToken {
 
 /// Which Host header the upstream sees.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ForwardHost {
+pub(crate) enum ForwardHost {
     /// The client's.
     Client,
     /// The endpoint's.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 /// Why a text is no duration, size or rate.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum UnitError {
+pub(crate) enum UnitError {
     /// Not a number and one of the units.
     #[error("must be a whole number and a unit (ms, s, m, h), such as \"30s\"{}", meant(.0))]
     Duration(Option<String>),
@@ -28,7 +28,7 @@ pub enum UnitError {
 }
 
 /// `"250ms"`, `"10s"`, `"5m"`, `"24h"`; `"0"` without a unit.
-pub fn duration(text: &str) -> Result<Duration, UnitError> {
+pub(crate) fn duration(text: &str) -> Result<Duration, UnitError> {
     let (number, unit) = split(text);
     let wrong = || UnitError::Duration(meant_duration(number, unit));
     let milliseconds_per_unit: u64 = match unit {
@@ -52,7 +52,7 @@ pub fn duration(text: &str) -> Result<Duration, UnitError> {
 }
 
 /// `"1MiB"`, `"16KiB"`, `"512"`: bytes.
-pub fn size(text: &str) -> Result<u64, UnitError> {
+pub(crate) fn size(text: &str) -> Result<u64, UnitError> {
     let (number, unit) = split(text);
     let bytes_per_unit: u64 = match unit {
         "" | "B" => 1,
@@ -73,7 +73,7 @@ pub fn size(text: &str) -> Result<u64, UnitError> {
 }
 
 /// `"20/s"`, `"100/m"`, `"0.5/s"`: how many a second; zero stands for no limit.
-pub fn rate(text: &str) -> Result<f64, UnitError> {
+pub(crate) fn rate(text: &str) -> Result<f64, UnitError> {
     let (number, span) = text.split_once('/').ok_or(UnitError::Rate)?;
     let seconds = match span.trim() {
         "s" => 1.0,

@@ -10,35 +10,35 @@ use super::reader::{Node, Table};
 #[derive(Debug, Clone)]
 pub struct Upstream {
     /// The NAME.
-    pub name: String,
+    pub(crate) name: String,
     /// Never empty.
     pub endpoints: Vec<Endpoint>,
     /// How an endpoint is picked.
-    pub balance: BalancePolicy,
+    pub(crate) balance: BalancePolicy,
     /// Limit for name resolution and TCP (and TLS) connection.
-    pub connect_timeout: Duration,
+    pub(crate) connect_timeout: Duration,
     /// Limit for the answer to the upgrade request.
-    pub handshake_timeout: Duration,
+    pub(crate) handshake_timeout: Duration,
     /// Further endpoints tried when connecting failed.
-    pub retries: u32,
+    pub(crate) retries: u32,
     /// Health checks; `None` when `health.interval` is 0.
-    pub health: Option<Health>,
+    pub(crate) health: Option<Health>,
     /// PEM file of authorities for `https` endpoints; `None`: the system's.
-    pub ca: Option<PathBuf>,
+    pub(crate) ca: Option<PathBuf>,
 }
 
 /// One address of an upstream.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Endpoint {
     /// As typed: the `endpoint` label of metrics.
-    pub label: String,
+    pub(crate) label: String,
     /// How it is reached.
-    pub target: Target,
+    pub(crate) target: Target,
 }
 
 /// How an endpoint is reached.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Target {
+pub(crate) enum Target {
     /// `http://host:port` (port 80 if left out); `host` without brackets for IPv6.
     Http {
         /** name or address */
@@ -59,7 +59,7 @@ pub enum Target {
 
 /// How an endpoint is picked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum BalancePolicy {
+pub(crate) enum BalancePolicy {
     /// In turn.
     RoundRobin,
     /// The one with the fewest open sessions.
@@ -68,13 +68,13 @@ pub enum BalancePolicy {
 
 /// Active health checks: a TCP connection is opened and closed.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Health {
+pub(crate) struct Health {
     /// Time between checks.
-    pub interval: Duration,
+    pub(crate) interval: Duration,
     /// Limit for one check.
-    pub timeout: Duration,
+    pub(crate) timeout: Duration,
     /// Failures in a row that make an endpoint unhealthy; one success makes it healthy.
-    pub fall: u32,
+    pub(crate) fall: u32,
 }
 
 impl Upstream {

@@ -14,23 +14,23 @@ use super::suggest::{did_you_mean, nearest};
 #[derive(Debug, Clone)]
 pub struct Verifier {
     /// The NAME.
-    pub name: String,
+    pub(crate) name: String,
     /// Static keys; empty only where there is `jwks`.
     pub keys: Vec<Key>,
     /// Keys that the issuer publishes.
     pub jwks: Option<Jwks>,
     /// Accepted `iss`; empty: not checked.
-    pub issuers: Vec<String>,
+    pub(crate) issuers: Vec<String>,
     /// Accepted `aud`; empty: not checked.
-    pub audiences: Vec<String>,
+    pub(crate) audiences: Vec<String>,
     /// Clock skew allowed on exp, nbf and iat.
-    pub leeway: Duration,
+    pub(crate) leeway: Duration,
     /// The claim that names the user.
-    pub user_claim: String,
+    pub(crate) user_claim: String,
     /// Claims that must be there with exactly this value.
-    pub required_claims: Vec<(String, serde_json::Value)>,
+    pub(crate) required_claims: Vec<(String, serde_json::Value)>,
     /// Accepted `typ` headers, lower case, without `application/`; empty: JWT or absent.
-    pub token_types: Vec<String>,
+    pub(crate) token_types: Vec<String>,
     /// Where a token may stand; the first that is present counts. Never empty.
     pub sources: Vec<TokenSource>,
 }
@@ -39,13 +39,13 @@ pub struct Verifier {
 #[derive(Debug, Clone)]
 pub struct Key {
     /// Key id; `None` is tried for every token of its algorithm.
-    pub kid: Option<String>,
+    pub(crate) kid: Option<String>,
     /// The only algorithm this key verifies.
-    pub algorithm: Algorithm,
+    pub(crate) algorithm: Algorithm,
     /// PEM, JWK or raw secret.
-    pub file: PathBuf,
+    pub(crate) file: PathBuf,
     /// After this it verifies nothing any more.
-    pub not_after: Option<Timestamp>,
+    pub(crate) not_after: Option<Timestamp>,
 }
 
 /// Where a token may stand in the handshake.

@@ -18,7 +18,7 @@ use crate::outcome::rejection::Rejection;
 use crate::telemetry::metrics::GaugeGuard;
 
 /// A connection as it was accepted.
-pub struct Arrival {
+pub(crate) struct Arrival {
     pub(crate) tcp: TcpStream,
     pub(crate) peer: SocketAddr,
     pub(crate) at: Instant,
@@ -31,7 +31,7 @@ pub struct Arrival {
 
 /// What a connection holds until its socket is closed.
 #[derive(Debug)]
-pub struct ConnectionPlaces {
+pub(crate) struct ConnectionPlaces {
     _process: Place,
     address: Option<AddressPlace>,
     _gauge: GaugeGuard,

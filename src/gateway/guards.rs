@@ -13,7 +13,7 @@ use crate::config::{Admin, AdminBind};
 
 /// The rules of one admin listener.
 #[derive(Clone)]
-pub struct Guards {
+pub(crate) struct Guards {
     names: Names,
     token: Option<Vec<u8>>,
 }
@@ -21,11 +21,11 @@ pub struct Guards {
 /// A token file without a token: everybody could present that.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the admin token file is empty")]
-pub struct EmptyToken;
+pub(crate) struct EmptyToken;
 
 /// Who gets a resource, where there is a token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Access {
+pub(crate) enum Access {
     /// Everybody: probes have no token. Such a resource says nothing of users.
     Open,
     /// Who has the token.
@@ -34,7 +34,7 @@ pub enum Access {
 
 /// Why a request is not answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum Denied {
+pub(crate) enum Denied {
     /// The Host is none of ours, or there is not exactly one.
     #[error("this listener is not known by that name; admin.hosts adds names")]
     Host,
@@ -65,7 +65,7 @@ impl Guards {
     /// # Errors
     ///
     /// [`EmptyToken`] when there is a token of no length.
-    pub fn new(admin: &Admin, token: Option<&str>) -> Result<Self, EmptyToken> {
+    pub(crate) fn new(admin: &Admin, token: Option<&str>) -> Result<Self, EmptyToken> {
         let names = match &admin.bind {
             AdminBind::Unix(_) => Names::Any,
             AdminBind::Tcp(address) => Names::Known {
@@ -85,7 +85,7 @@ impl Guards {
     /// # Errors
     ///
     /// The first rule that does not hold.
-    pub fn check(
+    pub(crate) fn check(
         &self,
         method: &Method,
         access: Access,
@@ -124,7 +124,7 @@ impl std::fmt::Debug for Guards {
 
 impl Denied {
     /// 421, 403 or 401.
-    pub fn status(self) -> StatusCode {
+    pub(crate) fn status(self) -> StatusCode {
         match self {
             Self::Host => StatusCode::MISDIRECTED_REQUEST,
             Self::Origin | Self::Header => StatusCode::FORBIDDEN,

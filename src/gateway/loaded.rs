@@ -9,12 +9,12 @@ use crate::listener::Listener;
 use crate::upstream::endpoint::Upstream;
 
 /// Everything read that a configuration names, and nothing bound.
-pub struct Loaded {
+pub(crate) struct Loaded {
     pub(crate) config: Config,
     pub(crate) admission: Admission,
     pub(crate) upstreams: Vec<Upstream>,
     pub(crate) listeners: Vec<Arc<Listener>>,
     pub(crate) guards: Option<Guards>,
     /// What is not wrong but unwise.
-    pub warnings: Vec<Problem>,
+    pub(crate) warnings: Vec<Problem>,
 }

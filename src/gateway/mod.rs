@@ -35,22 +35,22 @@ use crate::upstream::request::UpstreamRequest;
 
 use accept::ConnectionPlaces;
 use guards::Guards;
-pub use loaded::Loaded;
+pub(crate) use loaded::Loaded;
 use process::Process;
 
-pub mod accept;
-pub mod connection;
+pub(crate) mod accept;
+pub(crate) mod connection;
 mod forward;
-pub mod guards;
+pub(crate) mod guards;
 mod loaded;
-pub mod process;
-pub mod readiness;
-pub mod sheds;
+pub(crate) mod process;
+pub(crate) mod readiness;
+pub(crate) mod sheds;
 
 /// Everything a connection needs from accept to session. A connection takes the one in force when it
 /// is accepted and keeps it.
 #[derive(Clone)]
-pub struct Gateway {
+pub(crate) struct Gateway {
     process: Arc<Process>,
     environment: Arc<Environment>,
     router: Arc<Router>,
@@ -310,12 +310,12 @@ impl Gateway {
     }
 
     /// The configuration.
-    pub fn config(&self) -> &Config {
+    pub(crate) fn config(&self) -> &Config {
         &self.environment.config
     }
 
     /// Metrics and logs.
-    pub fn telemetry(&self) -> &Arc<Telemetry> {
+    pub(crate) fn telemetry(&self) -> &Arc<Telemetry> {
         &self.environment.telemetry
     }
 
@@ -325,17 +325,17 @@ impl Gateway {
     }
 
     /// What outlives this configuration.
-    pub fn process(&self) -> &Arc<Process> {
+    pub(crate) fn process(&self) -> &Arc<Process> {
         &self.process
     }
 
     /// Open sessions, of other configurations too.
-    pub fn registry(&self) -> &Registry {
+    pub(crate) fn registry(&self) -> &Registry {
         &self.process.registry
     }
 
     /// The upstreams, with the state of their endpoints.
-    pub fn upstreams(&self) -> &[Upstream] {
+    pub(crate) fn upstreams(&self) -> &[Upstream] {
         &self.upstreams
     }
 

@@ -21,19 +21,19 @@ use crate::session::registry::Registry;
 use crate::upstream::endpoint::EndpointTable;
 
 /// The memory of the process.
-pub struct Process {
+pub(crate) struct Process {
     /// Open sessions.
-    pub registry: Arc<Registry>,
+    pub(crate) registry: Arc<Registry>,
     /// Places of the process.
-    pub connections: ConnectionPools,
+    pub(crate) connections: ConnectionPools,
     /// Places per address.
-    pub addresses: Arc<AddressTable>,
+    pub(crate) addresses: Arc<AddressTable>,
     /// Places per user.
-    pub users: Arc<UserTable>,
+    pub(crate) users: Arc<UserTable>,
     /// The state of endpoints.
-    pub endpoints: EndpointTable,
+    pub(crate) endpoints: EndpointTable,
     /// Keys that issuers publish.
-    pub key_sources: SourceTable,
+    pub(crate) key_sources: SourceTable,
     /// Sessions that an operator has closed.
     pub(crate) sheds: Sheds,
     /// Every task that must end before the process does.
@@ -51,7 +51,7 @@ pub struct Process {
 
 impl Process {
     /// Nothing open, nobody known.
-    pub fn new(limits: &ProcessLimits) -> Arc<Self> {
+    pub(crate) fn new(limits: &ProcessLimits) -> Arc<Self> {
         Arc::new(Self {
             registry: Arc::new(Registry::new(limits.pending_bytes, Instant::now())),
             connections: ConnectionPools::default(),
@@ -113,7 +113,7 @@ impl Process {
 
 /// The gateway in force. Clones see the same one.
 #[derive(Clone)]
-pub struct Current(Arc<RwLock<Arc<Gateway>>>);
+pub(crate) struct Current(Arc<RwLock<Arc<Gateway>>>);
 
 impl Current {
     /// `gateway` is the first.
@@ -130,7 +130,7 @@ impl Current {
     }
 
     /// The gateway in force; whoever has it may keep it, and goes on with it.
-    pub fn gateway(&self) -> Arc<Gateway> {
+    pub(crate) fn gateway(&self) -> Arc<Gateway> {
         Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner))
     }
 }

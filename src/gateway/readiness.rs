@@ -5,7 +5,7 @@ use crate::upstream::endpoint::Upstream;
 
 /// A reason for not being ready. A single failed upstream is none: other routes still work.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Unready {
+pub(crate) enum Unready {
     /// The gateway is going down.
     #[error("draining")]
     Draining,
@@ -25,7 +25,7 @@ pub enum Unready {
 
 impl Gateway {
     /// Why a balancer should send nobody here; empty: it may.
-    pub fn unready(&self) -> Vec<Unready> {
+    pub(crate) fn unready(&self) -> Vec<Unready> {
         let mut reasons = Vec::new();
         if self.process.is_draining() {
             reasons.push(Unready::Draining);

@@ -9,15 +9,15 @@ use super::headers::{Scheme, Trust};
 
 /// Where a request comes from.
 #[derive(Debug, Clone, Copy)]
-pub struct Source {
+pub(crate) struct Source {
     /// The client, as far as it is known.
-    pub client: IpAddr,
+    pub(crate) client: IpAddr,
     /// Who spoke HTTP to the gateway.
-    pub direct: IpAddr,
+    pub(crate) direct: IpAddr,
     /// Whether that one's forwarding headers are believed.
-    pub trust: Trust,
+    pub(crate) trust: Trust,
     /// Whether it used TLS.
-    pub scheme: Scheme,
+    pub(crate) scheme: Scheme,
 }
 
 /// The client's address: the right-most one of the X-Forwarded-For chain that is not in `trusted`.
@@ -45,7 +45,7 @@ pub fn client_address(direct: IpAddr, trusted: &[IpNet], headers: &HeaderMap) ->
 }
 
 /// Whether `address` is in one of the networks; IPv4-mapped IPv6, on either side, counts as IPv4.
-pub fn is_trusted(address: IpAddr, trusted: &[IpNet]) -> bool {
+pub(crate) fn is_trusted(address: IpAddr, trusted: &[IpNet]) -> bool {
     let address = address.to_canonical();
     trusted.iter().any(|net| canonical(net).contains(&address))
 }

@@ -4,9 +4,9 @@
 //! connector sends what [`headers`] wrote and feeds what comes back to `upstream::answer`.
 #![cfg_attr(not(test), deny(clippy::indexing_slicing, clippy::cast_possible_truncation))]
 
-pub mod forwarded;
-pub mod headers;
-pub mod path;
-pub mod request;
-pub mod response;
-pub mod subprotocol;
+pub(crate) mod forwarded;
+pub(crate) mod headers;
+pub(crate) mod path;
+pub(crate) mod request;
+pub(crate) mod response;
+pub(crate) mod subprotocol;

@@ -9,7 +9,7 @@ use super::request::UpgradeRequest;
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// The 101 (RFC 6455 section 4.2.2). `subprotocol` is one of those the client offered.
-pub fn switching(
+pub(crate) fn switching(
     request: &UpgradeRequest,
     subprotocol: Option<&str>,
     request_id: &str,

@@ -5,20 +5,20 @@
 //! (a browser lets it set no other header); such entries are never selected while there is a choice.
 
 /// The gateway's own subprotocol: offered by a page so that something can be selected.
-pub const GATEWAY: &str = "framegate";
+pub(crate) const GATEWAY: &str = "framegate";
 
 /// What stands before the base64url of a token that is sent as a subprotocol.
-pub const TOKEN_PREFIX: &str = "base64url.bearer.authorization.framegate.";
+pub(crate) const TOKEN_PREFIX: &str = "base64url.bearer.authorization.framegate.";
 
 /// Whether `entry` carries a token: by its prefix, or because it is one of `tokens`, the entries that a
 /// source `subprotocol:NAME` took as the token. Subprotocols are compared by exact case.
-pub fn is_token_entry(entry: &str, tokens: &[&str]) -> bool {
+pub(crate) fn is_token_entry(entry: &str, tokens: &[&str]) -> bool {
     entry.starts_with(TOKEN_PREFIX) || tokens.contains(&entry)
 }
 
 /// What the 101 selects: the upstream's choice, else `framegate` if offered, else the token entry if
 /// nothing else was offered, else nothing.
-pub fn select(
+pub(crate) fn select(
     offered: &[String],
     upstream_choice: Option<&str>,
     tokens: &[&str],
@@ -34,13 +34,13 @@ pub fn select(
 /// What the 101 selects when no upstream was asked: before a refusal by Close, or when nothing of what
 /// the client offered was left for the upstream (a token source `subprotocol:NAME` that is stripped).
 /// The first that is no token entry, else the token entry itself, else nothing.
-pub fn without_upstream(offered: &[String], tokens: &[&str]) -> Option<String> {
+pub(crate) fn without_upstream(offered: &[String], tokens: &[&str]) -> Option<String> {
     let first_real = offered.iter().find(|entry| !is_token_entry(entry, tokens));
     first_real.or_else(|| offered.first()).cloned()
 }
 
 /// What is offered to the upstream: all but `framegate` and entries with [`TOKEN_PREFIX`], in order.
-pub fn upstream_offer(offered: &[String]) -> Vec<&str> {
+pub(crate) fn upstream_offer(offered: &[String]) -> Vec<&str> {
     let for_gateway = |entry: &str| entry == GATEWAY || entry.starts_with(TOKEN_PREFIX);
     offered.iter().map(String::as_str).filter(|entry| !for_gateway(entry)).collect()
 }

@@ -1,6 +1,7 @@
 //! Public sockets: accepting, and everything before HTTP. I/O.
 //!
-//! [`open`] accepts, [`Listener`] counts; [`connection::serve`] is what becomes of each connection.
+//! [`Listener`] holds the socket and its counters; [`establish`] reads what comes before HTTP, [`http`]
+//! the request's head. The accept loop is in `gateway::accept`.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -16,23 +17,23 @@ use tls::Renewal;
 
 pub(crate) mod establish;
 pub(crate) mod http;
-pub mod tls;
+pub(crate) mod tls;
 
 /// A public listener with what its connections need, as one configuration has it.
-pub struct Listener {
+pub(crate) struct Listener {
     /// Which socket is meant.
-    pub key: ListenerKey,
+    pub(crate) key: ListenerKey,
     /// The address as configured: the `listener` label.
-    pub label: Arc<str>,
+    pub(crate) label: Arc<str>,
     /// What the operator said.
-    pub config: config::Listener,
+    pub(crate) config: config::Listener,
     /// TLS, where configured.
-    pub tls: Option<tls::Tls>,
+    pub(crate) tls: Option<tls::Tls>,
 }
 
 /// What makes a listener the same one in another configuration, whatever else is said of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ListenerKey {
+pub(crate) struct ListenerKey {
     /// As configured.
     pub(crate) bind: config::Bind,
     /// Several may want any free port of the same address: which of them.
@@ -41,18 +42,18 @@ pub struct ListenerKey {
 
 /// Who is at the other end, as far as the connection itself says.
 #[derive(Debug, Clone, Copy)]
-pub struct Peer {
+pub(crate) struct Peer {
     /// The client, or the nearest proxy: from the PROXY header where there is one.
-    pub address: SocketAddr,
+    pub(crate) address: SocketAddr,
     /// The TCP peer.
-    pub direct: SocketAddr,
+    pub(crate) direct: SocketAddr,
     /// The connection came over TLS.
-    pub is_secure: bool,
+    pub(crate) is_secure: bool,
 }
 
 impl Listener {
     /// Reads certificates and keys; binds nothing.
-    pub fn new(index: usize, config: &Config) -> Result<Self, Vec<Problem>> {
+    pub(crate) fn new(index: usize, config: &Config) -> Result<Self, Vec<Problem>> {
         let listener = config.listeners[index].clone();
         let path = format!("listener[{index}].tls");
         let tls = listener
@@ -85,7 +86,7 @@ impl Listener {
     }
 
     /// Whether what `address` says of others is believed.
-    pub fn trusts(&self, address: IpAddr) -> bool {
+    pub(crate) fn trusts(&self, address: IpAddr) -> bool {
         forwarded::is_trusted(address, &self.config.trusted_proxies)
     }
 }

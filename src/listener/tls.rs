@@ -21,26 +21,30 @@ use crate::net::pem::{self, read_certificates, read_key};
 use crate::net::tls::provider;
 
 /// TLS that is ready to accept.
-pub struct Tls {
+pub(crate) struct Tls {
     /// What connections are accepted with.
-    pub config: Arc<ServerConfig>,
+    pub(crate) config: Arc<ServerConfig>,
     pairs: Vec<Arc<Pair>>,
     authorities: Option<Arc<Authorities>>,
 }
 
 /// What became of certificates whose files have changed.
 #[derive(Default)]
-pub struct Renewal {
+pub(crate) struct Renewal {
     /// `None`: nothing has changed that could be used.
-    pub tls: Option<Tls>,
+    pub(crate) tls: Option<Tls>,
     /// The names of the certificates that are new.
-    pub names: Vec<String>,
+    pub(crate) names: Vec<String>,
     /// Why what was found could not be used.
-    pub problems: Vec<Problem>,
+    pub(crate) problems: Vec<Problem>,
 }
 
 /// Reads everything `tls` names. `path` is its place in the configuration (`listener[0].tls`).
-pub fn load(tls: &ListenerTls, path: &str, locations: &Locations) -> Result<Tls, Vec<Problem>> {
+pub(crate) fn load(
+    tls: &ListenerTls,
+    path: &str,
+    locations: &Locations,
+) -> Result<Tls, Vec<Problem>> {
     let mut problems = Vec::new();
     let mut pairs = Vec::new();
     for (index, certificate) in tls.certificates.iter().enumerate() {
@@ -72,12 +76,12 @@ impl Tls {
     }
 
     /// Whether clients must show a certificate.
-    pub fn asks_certificate(&self) -> bool {
+    pub(crate) fn asks_certificate(&self) -> bool {
         self.authorities.is_some()
     }
 
     /// Name and end (seconds since 1970) of each certificate, for the metrics.
-    pub fn certificates(&self) -> impl Iterator<Item = (&str, i64)> {
+    pub(crate) fn certificates(&self) -> impl Iterator<Item = (&str, i64)> {
         self.pairs.iter().map(|pair| (pair.name(), pair.not_after))
     }
 
@@ -90,7 +94,12 @@ impl Tls {
 
     /// Reads again those files that are not what they were. A pair that cannot be used now stays as
     /// it was read last, and is read again the next time.
-    pub fn renewed(&self, settings: &ListenerTls, path: &str, locations: &Locations) -> Renewal {
+    pub(crate) fn renewed(
+        &self,
+        settings: &ListenerTls,
+        path: &str,
+        locations: &Locations,
+    ) -> Renewal {
         let mut renewal = Renewal::default();
         let mut pairs = Vec::new();
         for (index, (pair, files)) in self.pairs.iter().zip(&settings.certificates).enumerate() {

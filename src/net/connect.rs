@@ -14,7 +14,7 @@ use crate::config::Target;
 
 /// Why an endpoint could not be reached.
 #[derive(Debug, thiserror::Error)]
-pub enum ConnectError {
+pub(crate) enum ConnectError {
     /// The deadline passed.
     #[error("connecting took longer than {0:?}")]
     Timeout(Duration),
@@ -34,7 +34,7 @@ pub enum ConnectError {
 
 /// Why a connection to an endpoint could not be opened: a closed set, the `reason` label of metrics.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ConnectFailure {
+pub(crate) enum ConnectFailure {
     /// The endpoint refused it.
     Refused,
     /// The endpoint reset it.
@@ -51,11 +51,11 @@ pub enum ConnectFailure {
 
 impl ConnectFailure {
     /// All, in order.
-    pub const ALL: &'static [Self] =
+    pub(crate) const ALL: &'static [Self] =
         &[Self::Refused, Self::Reset, Self::Timeout, Self::Dns, Self::Tls, Self::Other];
 
     /// The metric label.
-    pub const fn as_str(self) -> &'static str {
+    pub(crate) const fn as_str(self) -> &'static str {
         match self {
             Self::Refused => "refused",
             Self::Reset => "reset",
@@ -67,7 +67,7 @@ impl ConnectFailure {
     }
 
     /// The reason behind an I/O error of connecting.
-    pub fn of(error: &io::Error) -> Self {
+    pub(crate) fn of(error: &io::Error) -> Self {
         use std::io::ErrorKind;
         match error.kind() {
             ErrorKind::ConnectionRefused => Self::Refused,
@@ -83,7 +83,7 @@ impl ConnectFailure {
 
 impl ConnectError {
     /// The metric label.
-    pub fn reason(&self) -> ConnectFailure {
+    pub(crate) fn reason(&self) -> ConnectFailure {
         match self {
             Self::Timeout(_) => ConnectFailure::Timeout,
             Self::Dns(_) => ConnectFailure::Dns,
@@ -99,7 +99,7 @@ impl ConnectError {
 
 impl ConnectError {
     /// For the record of a connection: the metric's word, or what that does not tell.
-    pub fn detail(&self) -> String {
+    pub(crate) fn detail(&self) -> String {
         match self {
             Self::Certificate(_) | Self::Tls(_) => self.to_string(),
             _ => self.reason().as_str().to_owned(),
@@ -127,7 +127,7 @@ fn is_lack(error: &io::Error) -> bool {
 }
 
 /// Connects within `limit`. Names are resolved anew each time; their addresses are tried in order.
-pub async fn connect(
+pub(crate) async fn connect(
     target: &Target,
     tls: Option<&TlsConnector>,
     limit: Duration,

@@ -12,14 +12,14 @@ use super::scratch;
 use super::stream::Stream;
 
 /// Sends FIN, then reads and discards until the peer's FIN.
-pub async fn shut_down(stream: &mut Stream) {
+pub(crate) async fn shut_down(stream: &mut Stream) {
     if stream.shutdown().await.is_ok() {
         discard(stream).await;
     }
 }
 
 /// Reads and discards until the peer's FIN.
-pub async fn discard(stream: &mut Stream) {
+pub(crate) async fn discard(stream: &mut Stream) {
     std::future::poll_fn(|cx| poll_discard(stream, cx)).await;
 }
 

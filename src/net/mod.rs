@@ -4,12 +4,12 @@
 //! reaches a server, [`tls`] and [`pem`] are what both sides of TLS are made of, [`tls_fault`] puts
 //! their failures into words, and [`linger`] ends a connection so that the last bytes arrive.
 
-pub mod connect;
-pub mod descriptors;
-pub mod linger;
-pub mod pem;
-pub mod scratch;
-pub mod server_tls;
-pub mod stream;
-pub mod tls;
-pub mod tls_fault;
+pub(crate) mod connect;
+pub(crate) mod descriptors;
+pub(crate) mod linger;
+pub(crate) mod pem;
+pub(crate) mod scratch;
+pub(crate) mod server_tls;
+pub(crate) mod stream;
+pub(crate) mod tls;
+pub(crate) mod tls_fault;

@@ -16,7 +16,7 @@ use super::server_tls::ServerTls;
 
 /// A connection to a client or an upstream.
 #[derive(Debug)]
-pub enum Stream {
+pub(crate) enum Stream {
     /// Plain TCP.
     Tcp(TcpStream),
     /// TLS to a client.
@@ -30,7 +30,7 @@ pub enum Stream {
 /// TCP under TLS, which counts what the socket has taken: the TLS library takes bytes that the socket
 /// has not, so only this tells whether the peer reads.
 #[derive(Debug)]
-pub struct CountedTcp {
+pub(crate) struct CountedTcp {
     tcp: TcpStream,
     taken: u64,
 }
@@ -38,7 +38,7 @@ pub struct CountedTcp {
 impl Stream {
     /// Makes the coming drop send RST instead of FIN, where the transport knows the difference:
     /// the peer must not take a cut stream for a whole one.
-    pub fn abort_on_drop(&self) {
+    pub(crate) fn abort_on_drop(&self) {
         let tcp = match self {
             Self::Tcp(tcp) => tcp,
             Self::Tls(tls) => tls.tcp(),

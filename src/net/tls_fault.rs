@@ -7,7 +7,7 @@ use tokio_rustls::rustls::{AlertDescription, CertificateError, Error, OtherError
 
 /// Why there is no TLS.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum TlsFault {
+pub(crate) enum TlsFault {
     /// A certificate was shown and does not convince.
     Certificate(CertificateFault),
     /// It speaks HTTP without TLS there.
@@ -35,7 +35,7 @@ pub enum TlsFault {
 /// What is wrong with a certificate.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[allow(missing_docs, reason = "the words say it")]
-pub enum CertificateFault {
+pub(crate) enum CertificateFault {
     Expired,
     NotYetValid,
     /// The names it is for, as far as they are known.
@@ -52,7 +52,7 @@ pub enum CertificateFault {
 
 impl TlsFault {
     /// What a handshake that failed with `error` failed by.
-    pub fn of(error: &io::Error) -> Self {
+    pub(crate) fn of(error: &io::Error) -> Self {
         let Some(error) = error.get_ref().and_then(|inner| inner.downcast_ref::<Error>()) else {
             return match error.kind() {
                 io::ErrorKind::UnexpectedEof
@@ -85,7 +85,7 @@ impl TlsFault {
 
 impl CertificateFault {
     /// What a verifier found.
-    pub fn of(error: &CertificateError) -> Self {
+    pub(crate) fn of(error: &CertificateError) -> Self {
         match error {
             CertificateError::Expired | CertificateError::ExpiredContext { .. } => Self::Expired,
             CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {

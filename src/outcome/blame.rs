@@ -2,7 +2,7 @@
 
 /// Who ended it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum By {
+pub(crate) enum By {
     /// The client: it closed, broke the protocol or went away.
     Client,
     /// The upstream.
@@ -14,11 +14,8 @@ pub enum By {
 }
 
 impl By {
-    /// All, in order.
-    pub const ALL: [Self; 4] = [Self::Client, Self::Upstream, Self::Gateway, Self::Admin];
-
     /// The word in logs and metrics.
-    pub const fn as_str(self) -> &'static str {
+    pub(crate) const fn as_str(self) -> &'static str {
         match self {
             Self::Client => "client",
             Self::Upstream => "upstream",
@@ -30,7 +27,7 @@ impl By {
 
 /// When it was ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Phase {
+pub(crate) enum Phase {
     /// Accepted, PROXY header.
     Accept,
     /// TLS handshake.
@@ -48,19 +45,8 @@ pub enum Phase {
 }
 
 impl Phase {
-    /// All, in order.
-    pub const ALL: [Self; 7] = [
-        Self::Accept,
-        Self::Tls,
-        Self::Request,
-        Self::Admission,
-        Self::Connect,
-        Self::Relay,
-        Self::Closing,
-    ];
-
     /// The word in logs and metrics.
-    pub const fn as_str(self) -> &'static str {
+    pub(crate) const fn as_str(self) -> &'static str {
         match self {
             Self::Accept => "accept",
             Self::Tls => "tls",

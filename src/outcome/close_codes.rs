@@ -6,16 +6,16 @@ use super::label::Label;
 
 /// Overrides of the close-code tables (`[close_codes]`).
 #[derive(Debug, Clone, Default)]
-pub struct CloseCodes {
+pub(crate) struct CloseCodes {
     /// By label.
-    pub by_label: HashMap<Label, u16>,
+    pub(crate) by_label: HashMap<Label, u16>,
     /// By negotiated subprotocol, then label.
-    pub by_subprotocol: HashMap<String, HashMap<Label, u16>>,
+    pub(crate) by_subprotocol: HashMap<String, HashMap<Label, u16>>,
 }
 
 impl CloseCodes {
     /// The operator's code for `label`, if one was set; the subprotocol's own entry wins.
-    pub fn get(&self, label: Label, subprotocol: Option<&str>) -> Option<u16> {
+    pub(crate) fn get(&self, label: Label, subprotocol: Option<&str>) -> Option<u16> {
         subprotocol
             .and_then(|name| self.by_subprotocol.get(name)?.get(&label))
             .or_else(|| self.by_label.get(&label))
@@ -24,11 +24,11 @@ impl CloseCodes {
 }
 
 /// What `drain.code` is if nobody sets it: service restart.
-pub const DEFAULT_DRAIN_CODE: u16 = 1012;
+pub(crate) const DEFAULT_DRAIN_CODE: u16 = 1012;
 
 /// How a refusal is told to the client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum RefuseMode {
+pub(crate) enum RefuseMode {
     /// `Close` for browsers (an Origin header is there), `Http` for others.
     Auto,
     /// By HTTP status.

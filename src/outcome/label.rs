@@ -7,14 +7,14 @@ macro_rules! labels {
     ($($(#[$doc:meta])* $variant:ident = $text:literal,)*) => {
         /// How a connection was refused or ended.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-        pub enum Label { $($(#[$doc])* $variant,)* }
+        pub(crate) enum Label { $($(#[$doc])* $variant,)* }
 
         impl Label {
             /// Every label, in the order of the tables.
-            pub const ALL: &'static [Self] = &[$(Self::$variant,)*];
+            pub(crate) const ALL: &'static [Self] = &[$(Self::$variant,)*];
 
             /// The word on the wire, in logs and in metrics.
-            pub const fn as_str(self) -> &'static str {
+            pub(crate) const fn as_str(self) -> &'static str {
                 match self { $(Self::$variant => $text,)* }
             }
         }
@@ -102,12 +102,12 @@ labels! {
 
 impl Label {
     /// The labels that a handshake can be refused with.
-    pub fn refusals() -> impl Iterator<Item = Self> {
+    pub(crate) fn refusals() -> impl Iterator<Item = Self> {
         Self::ALL.iter().copied().filter(|label| *label <= Self::UpstreamProtocol)
     }
 
     /// The labels that a session can end with.
-    pub fn endings() -> impl Iterator<Item = Self> {
+    pub(crate) fn endings() -> impl Iterator<Item = Self> {
         Self::ALL
             .iter()
             .copied()
@@ -115,7 +115,7 @@ impl Label {
     }
 
     /// Whether `[close_codes]` may set a code: the gateway chooses it, and one is sent.
-    pub fn has_chosen_code(self) -> bool {
+    pub(crate) fn has_chosen_code(self) -> bool {
         !matches!(
             self,
             Self::BadRequest | Self::ClientClosed | Self::UpstreamClosed | Self::ClientLost
@@ -123,7 +123,7 @@ impl Label {
     }
 
     /// The label of this name.
-    pub fn parse(text: &str) -> Option<Self> {
+    pub(crate) fn parse(text: &str) -> Option<Self> {
         Self::ALL.iter().copied().find(|label| label.as_str() == text)
     }
 }

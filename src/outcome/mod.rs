@@ -4,9 +4,9 @@
 //! that is refused (the table of refusals), [`settle`] a session that ends (the table of endings).
 //! Only these two choose close codes; [`refusal`] is a rejection as an HTTP response; [`close_codes`] is what an operator may set about them.
 
-pub mod blame;
-pub mod close_codes;
-pub mod label;
-pub mod refusal;
-pub mod rejection;
-pub mod settle;
+pub(crate) mod blame;
+pub(crate) mod close_codes;
+pub(crate) mod label;
+pub(crate) mod refusal;
+pub(crate) mod rejection;
+pub(crate) mod settle;

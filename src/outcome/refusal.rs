@@ -10,7 +10,7 @@ use super::rejection::{Rejection, TokenFault};
 
 /// A refusal told by HTTP. Its body is one line, `label: explanation`, for the person who looks at the
 /// answer; the connection ends with it.
-pub fn refusal(rejection: &Rejection, request_id: &str) -> Response<String> {
+pub(crate) fn refusal(rejection: &Rejection, request_id: &str) -> Response<String> {
     let label = rejection.label().as_str();
     let mut response = Response::new(format!("{label}: {}\n", explanation(rejection)));
     let status = rejection.status();

@@ -103,7 +103,7 @@ pub enum TokenFault {
 
 /// Which authorisation rule did not hold.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Forbidden {
+pub(crate) enum Forbidden {
     /// A claim has none of the values asked for.
     #[error("claim {0} does not allow this route")]
     Claim(String),
@@ -120,7 +120,7 @@ pub enum Forbidden {
 impl Rejection {
     /// One of each kind, and of each status or code where a kind has several: for whoever has to know
     /// beforehand what can be told.
-    pub fn each() -> Vec<Self> {
+    pub(crate) fn each() -> Vec<Self> {
         let tokens = [
             TokenFault::Missing,
             TokenFault::Malformed(""),
@@ -154,7 +154,7 @@ impl Rejection {
     }
 
     /// The word for it.
-    pub fn label(&self) -> Label {
+    pub(crate) fn label(&self) -> Label {
         match self {
             Self::BadRequest(_) => Label::BadRequest,
             Self::NoRoute => Label::NoRoute,
@@ -186,7 +186,7 @@ impl Rejection {
     }
 
     /// The HTTP status.
-    pub fn status(&self) -> StatusCode {
+    pub(crate) fn status(&self) -> StatusCode {
         match self {
             Self::BadRequest(bad) => bad.status(),
             Self::NoRoute => StatusCode::NOT_FOUND,
@@ -214,7 +214,11 @@ impl Rejection {
     }
 
     /// The close code when it is told by Close; `None`: always told by HTTP.
-    pub fn close_code(&self, overrides: &CloseCodes, subprotocol: Option<&str>) -> Option<u16> {
+    pub(crate) fn close_code(
+        &self,
+        overrides: &CloseCodes,
+        subprotocol: Option<&str>,
+    ) -> Option<u16> {
         let default = match self {
             Self::BadRequest(_) => return None,
             Self::NoRoute => 4404,
@@ -237,7 +241,7 @@ impl Rejection {
     }
 
     /// Seconds for a Retry-After header.
-    pub fn retry_after(&self) -> Option<u64> {
+    pub(crate) fn retry_after(&self) -> Option<u64> {
         match self {
             Self::RateLimited { retry_after } => Some((*retry_after).max(1)),
             Self::AddressLimit | Self::Overloaded | Self::Draining => Some(5),
@@ -253,7 +257,7 @@ impl Rejection {
 
     /// Whether it is told by Close rather than by HTTP; `from_browser`: the request has an Origin.
     /// What is no valid handshake cannot be completed, so it is always told by HTTP.
-    pub fn is_told_by_close(&self, mode: RefuseMode, from_browser: bool) -> bool {
+    pub(crate) fn is_told_by_close(&self, mode: RefuseMode, from_browser: bool) -> bool {
         !matches!(self, Self::BadRequest(_))
             && match mode {
                 RefuseMode::Http => false,
@@ -263,7 +267,7 @@ impl Rejection {
     }
 
     /// Who is to blame, and when it was decided.
-    pub fn by_and_phase(&self) -> (By, Phase) {
+    pub(crate) fn by_and_phase(&self) -> (By, Phase) {
         match self {
             Self::BadRequest(_) => (By::Client, Phase::Request),
             Self::UpstreamTimeout(_)

@@ -11,7 +11,7 @@ use crate::protocol::ws::violation::{MessageLimits, Side, Violation};
 
 /// How a session ended. An end is not an error.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Ending {
+pub(crate) enum Ending {
     /// The client sent Close with a code that is legal on the wire, or none.
     ClientClosed(CloseStatus),
     /// The client sent Close with a code that must not be on the wire.
@@ -58,7 +58,7 @@ pub enum Ending {
 
 /// How a peer fell silent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Silence {
+pub(crate) enum Silence {
     /// It answered no ping.
     NoPong,
     /// It stopped reading.
@@ -67,7 +67,7 @@ pub enum Silence {
 
 /// What one side is told.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Say {
+pub(crate) enum Say {
     /// Nothing: it is gone.
     Nothing,
     /// A Close frame (unless it has had one), then an orderly end of the connection.
@@ -88,26 +88,26 @@ pub enum Say {
 
 /// What both sides are told.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Settlement {
+pub(crate) struct Settlement {
     /// To the client.
-    pub client: Say,
+    pub(crate) client: Say,
     /// To the upstream.
-    pub upstream: Say,
+    pub(crate) upstream: Say,
 }
 
 /// What the gateway does with the close codes an operator set.
 #[derive(Debug, Clone, Copy)]
-pub struct CodePolicy<'a> {
+pub(crate) struct CodePolicy<'a> {
     /// `[close_codes]`.
-    pub overrides: &'a CloseCodes,
+    pub(crate) overrides: &'a CloseCodes,
     /// The session's subprotocol.
-    pub subprotocol: Option<&'a str>,
+    pub(crate) subprotocol: Option<&'a str>,
     /// `drain.code`.
-    pub drain_code: u16,
+    pub(crate) drain_code: u16,
 }
 
 /// Decides what both sides are told.
-pub fn settle(ending: &Ending, policy: CodePolicy<'_>) -> Settlement {
+pub(crate) fn settle(ending: &Ending, policy: CodePolicy<'_>) -> Settlement {
     let label = ending.label();
     let chosen = |default| policy.overrides.get(label, policy.subprotocol).unwrap_or(default);
     let say = |code| Say::Close { code: Some(code), reason: label.as_str().to_owned() };
@@ -171,7 +171,7 @@ fn blame(violation: Violation) -> u16 {
 impl Ending {
     /// One of each kind whose code is the gateway's choice, and of each code where a kind has several:
     /// for whoever has to know beforehand what can be told.
-    pub fn decided() -> Vec<Self> {
+    pub(crate) fn decided() -> Vec<Self> {
         let violations = [Violation::Rsv, Violation::Utf8, Violation::Size];
         let others = [
             Self::ClientClosedIllegally(NEVER_ON_THE_WIRE),
@@ -193,7 +193,7 @@ impl Ending {
     }
 
     /// The word for it.
-    pub fn label(&self) -> Label {
+    pub(crate) fn label(&self) -> Label {
         match self {
             Self::ClientClosed(_) | Self::ClientClosedIllegally(_) => Label::ClientClosed,
             Self::UpstreamClosed(_) | Self::UpstreamClosedIllegally(_) => Label::UpstreamClosed,
@@ -214,7 +214,7 @@ impl Ending {
     }
 
     /// Who ended it.
-    pub fn by(&self) -> By {
+    pub(crate) fn by(&self) -> By {
         match self {
             Self::ClientClosed(_)
             | Self::ClientClosedIllegally(_)
@@ -237,7 +237,7 @@ impl Ending {
     }
 
     /// The side that is at fault for a breach, with the breach.
-    pub fn violation(&self) -> Option<(Side, Violation)> {
+    pub(crate) fn violation(&self) -> Option<(Side, Violation)> {
         match self {
             Self::ClientViolation(violation) => Some((Side::Client, *violation)),
             Self::UpstreamViolation(violation) => Some((Side::Upstream, *violation)),
@@ -250,7 +250,7 @@ impl Ending {
     }
 
     /// One sentence for the log, in a route with these limits; nothing of the peers' payload.
-    pub fn detail(&self, limits: MessageLimits) -> Option<String> {
+    pub(crate) fn detail(&self, limits: MessageLimits) -> Option<String> {
         match self {
             Self::ClientTimeout(silence) => Some(format!("the client {}", silence.describe())),
             Self::UpstreamStalled(silence) => Some(format!("the upstream {}", silence.describe())),

@@ -15,7 +15,7 @@ use http::header::{
 };
 use http::{HeaderName, HeaderValue, Response};
 
-pub mod meanings;
+pub(crate) mod meanings;
 
 /// A document, ready to be sent.
 struct Page {

@@ -1,4 +1,4 @@
 //! The two wire formats the gateway reads itself: WebSocket frames and PROXY headers. Pure.
 
-pub mod proxy_protocol;
-pub mod ws;
+pub(crate) mod proxy_protocol;
+pub(crate) mod ws;

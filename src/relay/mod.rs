@@ -32,41 +32,41 @@ mod trace;
 
 /// What all sessions of a configuration share.
 #[derive(Debug)]
-pub struct Environment {
+pub(crate) struct Environment {
     /// The configuration the session began with.
-    pub config: Arc<Config>,
+    pub(crate) config: Arc<Config>,
     /// Metrics and logs.
-    pub telemetry: Arc<Telemetry>,
+    pub(crate) telemetry: Arc<Telemetry>,
     /// Open sessions.
-    pub registry: Arc<Registry>,
+    pub(crate) registry: Arc<Registry>,
     /// Cancelled when there is no more time for orderly ends.
-    pub abort: CancellationToken,
+    pub(crate) abort: CancellationToken,
     /// Counts the configuration as in use.
     pub(crate) _in_use: GaugeGuard,
 }
 
 /// What a session begins with.
-pub struct Opening<P, C> {
+pub(crate) struct Opening<P, C> {
     /// The client after the 101.
-    pub client: Stream,
+    pub(crate) client: Stream,
     /// What the client sent behind its request.
-    pub from_client: Vec<u8>,
+    pub(crate) from_client: Vec<u8>,
     /// The upstream after its 101.
-    pub upstream: Stream,
+    pub(crate) upstream: Stream,
     /// What the upstream sent behind its 101.
-    pub from_upstream: Vec<u8>,
+    pub(crate) from_upstream: Vec<u8>,
     /// Index of the route.
-    pub route: usize,
+    pub(crate) route: usize,
     /// The session's entry in the registry.
-    pub handle: Arc<SessionHandle>,
+    pub(crate) handle: Arc<SessionHandle>,
     /// Places given back when the session has ended: the user's, the endpoint's, the gauge's.
-    pub places: P,
+    pub(crate) places: P,
     /// The connection's place, given back when its socket is closed.
-    pub connection: C,
+    pub(crate) connection: C,
 }
 
 /// Relays a session from the 101 to its record.
-pub async fn run<P, C>(environment: Arc<Environment>, opening: Opening<P, C>) {
+pub(crate) async fn run<P, C>(environment: Arc<Environment>, opening: Opening<P, C>) {
     let Opening { handle, places, connection, route, .. } = opening;
     let sockets = (opening.client, opening.from_client, opening.upstream, opening.from_upstream);
     environment.registry.insert(&handle);

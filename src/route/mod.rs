@@ -19,8 +19,8 @@ mod pattern;
 mod tests;
 mod trie;
 
-pub use parameter::{ParameterType, Parameters};
-pub use pattern::{Pattern, PatternError};
+pub(crate) use parameter::{ParameterType, Parameters};
+pub(crate) use pattern::Pattern;
 
 use parameter::Parameter;
 use trie::{Candidate, Trie};
@@ -34,13 +34,13 @@ pub struct Router {
 
 /// What the router has to know of a route.
 #[derive(Debug, Clone, Copy)]
-pub struct Entry<'a> {
+pub(crate) struct Entry<'a> {
     /// Its path.
-    pub pattern: &'a Pattern,
+    pub(crate) pattern: &'a Pattern,
     /// The form of its parameters; one without entry is any one segment.
-    pub parameters: &'a HashMap<String, ParameterType>,
+    pub(crate) parameters: &'a HashMap<String, ParameterType>,
     /// The hosts it answers to, in lower case; empty: any.
-    pub hosts: &'a [String],
+    pub(crate) hosts: &'a [String],
 }
 
 /// The route that serves a request.
@@ -49,12 +49,12 @@ pub struct Match {
     /// Which of the routes the router was built from.
     pub route: usize,
     /// The decoded path parameters.
-    pub parameters: Parameters,
+    pub(crate) parameters: Parameters,
 }
 
 impl Router {
     /// Builds the router; [`Match::route`] counts `routes` from 0.
-    pub fn new<'a>(routes: impl IntoIterator<Item = Entry<'a>>) -> Self {
+    pub(crate) fn new<'a>(routes: impl IntoIterator<Item = Entry<'a>>) -> Self {
         let mut router = Self { by_host: HashMap::new(), any_host: Trie::default() };
         for (index, route) in routes.into_iter().enumerate() {
             router.insert(index, route);

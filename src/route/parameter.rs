@@ -6,11 +6,11 @@ use regex::Regex;
 
 /// The decoded path parameters of one request, in the order of the pattern.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Parameters(Vec<(Arc<str>, Box<str>)>);
+pub(crate) struct Parameters(Vec<(Arc<str>, Box<str>)>);
 
 /// The form a path parameter must have, else `no_route`.
 #[derive(Debug, Clone)]
-pub enum ParameterType {
+pub(crate) enum ParameterType {
     /// RFC 9562 text form, either case.
     Uuid,
     /// Decimal digits, at most 20.
@@ -28,12 +28,12 @@ pub(super) struct Parameter {
 
 impl Parameters {
     /// The value of `{name}` or `{*name}`; `None` if the route's pattern has no such parameter.
-    pub fn get(&self, name: &str) -> Option<&str> {
+    pub(crate) fn get(&self, name: &str) -> Option<&str> {
         self.iter().find(|(other, _)| *other == name).map(|(_, value)| value)
     }
 
     /// Names and values in the order of the pattern.
-    pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
         self.0.iter().map(|(name, value)| (name.as_ref(), value.as_ref()))
     }
 

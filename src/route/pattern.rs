@@ -24,7 +24,7 @@ pub(super) enum Segment {
 
 /// Why a text is no path pattern. The texts go behind the path of the setting.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum PatternError {
+pub(crate) enum PatternError {
     /// `ws`, or nothing at all.
     #[error("must start with \"/\", such as \"/ws\"")]
     Start,
@@ -67,7 +67,7 @@ impl Pattern {
     /// # Errors
     ///
     /// The first rule that is broken, from left to right.
-    pub fn parse(text: &str) -> Result<Self, PatternError> {
+    pub(crate) fn parse(text: &str) -> Result<Self, PatternError> {
         let rest = text.strip_prefix('/').ok_or(PatternError::Start)?;
         let mut segments: Vec<Segment> = Vec::new();
         let mut texts = rest.split('/').peekable();
@@ -98,7 +98,7 @@ impl Pattern {
     }
 
     /// The pattern without the names of its parameters: two of one shape match the same paths.
-    pub fn shape(&self) -> String {
+    pub(crate) fn shape(&self) -> String {
         let segments = self.segments.iter().map(|segment| match segment {
             Segment::Literal(text) => text,
             Segment::One(_) => "{}",

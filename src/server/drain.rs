@@ -1,8 +1,8 @@
 //! The orderly end: not ready, no new sessions, then every session closed, spread over a window. I/O.
 //!
 //! Clients that are all closed at once come back all at once. So the closes are spread evenly over
-//! `drain.window`, and each tells its client how long to wait before it returns ([`plan`]). Operators can
-//! also have some sessions closed so ([`shed`]).
+//! `drain.window`, and each tells its client how long to wait before it returns ([`crate::session::pacing`]). Operators can
+//! also have some sessions closed so ([`crate::gateway::sheds`]).
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,7 +18,7 @@ use crate::session::pacing;
 
 /// Drains `gateway`; returns when nothing is left, or when window and grace are over. Cancelling
 /// `at_once` leaves it [`HASTE`] and [`LAST_WORDS`].
-pub async fn run(
+pub(crate) async fn run(
     gateway: &Arc<Gateway>,
     stop_listening: CancellationToken,
     at_once: &CancellationToken,

@@ -16,12 +16,12 @@ use crate::telemetry::metrics::unix_now;
 use crate::upstream::endpoint::Upstream;
 
 /// Reads a configuration file; all problems at once.
-pub fn read(file: &Path) -> Result<Config, Vec<Problem>> {
+pub(crate) fn read(file: &Path) -> Result<Config, Vec<Problem>> {
     parse(file, Config::parse_with_credentials)
 }
 
 /// The same of its `[admin]` alone, whatever is wrong elsewhere.
-pub fn read_admin(file: &Path) -> Result<Option<Admin>, Vec<Problem>> {
+pub(crate) fn read_admin(file: &Path) -> Result<Option<Admin>, Vec<Problem>> {
     parse(file, Config::parse_admin)
 }
 
@@ -41,7 +41,7 @@ fn parse<T>(
 
 /// Reads keys and certificates; all problems at once. What the process knows of users and endpoints
 /// it goes on knowing.
-pub fn load(config: Config, process: &Process) -> Result<Loaded, Vec<Problem>> {
+pub(crate) fn load(config: Config, process: &Process) -> Result<Loaded, Vec<Problem>> {
     let mut problems = Vec::new();
     let mut listeners = Vec::new();
     for index in 0..config.listeners.len() {

@@ -22,14 +22,14 @@ use reload::{Bound, Reloader, Reloads};
 use sockets::Held;
 use systemd::Manager;
 
-pub mod drain;
-pub mod load;
-pub mod reload;
-pub mod sockets;
-pub mod systemd;
+pub(crate) mod drain;
+pub(crate) mod load;
+pub(crate) mod reload;
+pub(crate) mod sockets;
+pub(crate) mod systemd;
 
 /// A gateway whose sockets are bound.
-pub struct Server {
+pub(crate) struct Server {
     current: Current,
     sockets: Vec<Bound>,
     held: Held,
@@ -38,7 +38,7 @@ pub struct Server {
 
 /// Why a server could not be started.
 #[derive(Debug, thiserror::Error)]
-pub enum StartError {
+pub(crate) enum StartError {
     /// What the configuration names cannot be used.
     #[error("the configuration cannot be used")]
     Config(Vec<Problem>),
@@ -53,7 +53,7 @@ pub enum StartError {
 impl Server {
     /// Reads what the configuration names and opens the sockets, but for those that are `held`
     /// already.
-    pub async fn bind(config: Config, mut held: Held) -> Result<Self, StartError> {
+    pub(crate) async fn bind(config: Config, mut held: Held) -> Result<Self, StartError> {
         let process = Process::new(&config.limits);
         let mut loaded = load(config, &process).map_err(StartError::Config)?;
         let missing = held.missing(&loaded.config);
@@ -76,7 +76,7 @@ impl Server {
     /// Serves until `shutdown` resolves, and takes other configurations up to then; then drains.
     /// Returns when no session is left, when the drain's time is over, or soon after `at_once` is
     /// cancelled.
-    pub async fn run(
+    pub(crate) async fn run(
         self,
         shutdown: impl Future<Output = ()>,
         at_once: &CancellationToken,

@@ -32,11 +32,11 @@ use crate::telemetry::logging;
 use crate::upstream::health::Checks;
 
 /// Where another configuration comes from.
-pub struct Reloads {
+pub(crate) struct Reloads {
     /// The file it is read from.
-    pub file: PathBuf,
+    pub(crate) file: PathBuf,
     /// Told when it is to be read. What is told while it is being read has it read once more.
-    pub requested: Arc<Notify>,
+    pub(crate) requested: Arc<Notify>,
 }
 
 /// What is open and running on behalf of the gateway in force.

@@ -14,7 +14,7 @@ use crate::listener::Listener;
 
 /// The sockets that are there.
 #[derive(Debug, Default)]
-pub struct Held {
+pub(crate) struct Held {
     bound: Vec<TcpListener>,
     passed: Vec<Passed>,
 }
@@ -58,13 +58,13 @@ pub(crate) enum NoSocket {
 
 impl Held {
     /// These, which are bound to the addresses of listeners.
-    pub fn bound(sockets: Vec<TcpListener>) -> Self {
+    pub(crate) fn bound(sockets: Vec<TcpListener>) -> Self {
         Self { bound: sockets, passed: Vec::new() }
     }
 
     /// Those that systemd passes (sd_listen_fds(3)). To be called before the process has threads, as
     /// it takes the variables that tell of them out of the environment.
-    pub fn passed() -> Self {
+    pub(crate) fn passed() -> Self {
         let names = std::env::var("LISTEN_FDNAMES").unwrap_or_default();
         let mut names = names.split(':');
         let mut descriptors = ListenFd::from_env();

@@ -9,17 +9,17 @@ use crate::protocol::ws::close::CloseStatus;
 
 /// A label in words.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Explanation {
+pub(crate) struct Explanation {
     /// What happened, who caused it and why; a sentence.
-    pub what: &'static str,
+    pub(crate) what: &'static str,
     /// What to do if it was a fault; a sentence.
-    pub cure: &'static str,
+    pub(crate) cure: &'static str,
 }
 
 /// What a label says of a handshake that was refused.
 // A table in the form of a function.
 #[allow(clippy::too_many_lines, reason = "one row per label")]
-pub const fn refusal(label: Label) -> Explanation {
+pub(crate) const fn refusal(label: Label) -> Explanation {
     let (what, cure) = match label {
         Label::BadRequest => (
             "The client's request is not a valid WebSocket handshake.",
@@ -135,7 +135,7 @@ pub const fn refusal(label: Label) -> Explanation {
 /// What a label says of a session that has ended.
 // A table in the form of a function.
 #[allow(clippy::too_many_lines, reason = "one row per label")]
-pub const fn ending(label: Label) -> Explanation {
+pub(crate) const fn ending(label: Label) -> Explanation {
     let (what, cure) = match label {
         Label::ClientClosed => {
             ("The client closed the session.", "Nothing is wrong, unless its close code says so.")
@@ -224,13 +224,13 @@ pub const fn ending(label: Label) -> Explanation {
 }
 
 /// A client that left before its handshake was answered.
-pub const ABANDONED: Explanation = Explanation {
+pub(crate) const ABANDONED: Explanation = Explanation {
     what: "The client left before its handshake was answered.",
     cure: "If that took long, look at the steps: the slowest one made it leave.",
 };
 
 /// Who ended a connection, why, and what to do if it was a fault.
-pub fn sentence(record: &SessionRecord) -> String {
+pub(crate) fn sentence(record: &SessionRecord) -> String {
     let explanation = match record.outcome {
         Outcome::Ended(Label::UpstreamClosed) if is_illegal(record) => ILLEGALLY_BY_UPSTREAM,
         Outcome::Ended(Label::ClientClosed) if is_illegal(record) => ILLEGALLY_BY_CLIENT,

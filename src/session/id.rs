@@ -4,16 +4,16 @@ use std::fmt;
 
 /// 64 random bits, written as 16 lower-case hexadecimal digits; sent upstream as X-Request-Id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct SessionId(u64);
+pub(crate) struct SessionId(u64);
 
 impl SessionId {
     /// An id from random bits.
-    pub fn new(bits: u64) -> Self {
+    pub(crate) fn new(bits: u64) -> Self {
         Self(bits)
     }
 
     /// Reads what [`fmt::Display`] writes.
-    pub fn parse(text: &str) -> Option<Self> {
+    pub(crate) fn parse(text: &str) -> Option<Self> {
         (text.len() == 16 && !text.starts_with('+'))
             .then(|| u64::from_str_radix(text, 16).ok().map(Self))?
     }

@@ -10,7 +10,7 @@ pub struct Identity {
     /// The user claim: 1 to 256 bytes, no control characters.
     pub user: Arc<str>,
     /// `iss`, where the token has one.
-    pub issuer: Option<Arc<str>>,
+    pub(crate) issuer: Option<Arc<str>>,
     /// All claims.
     pub claims: Map<String, Value>,
     /// `exp`, seconds since 1970.

@@ -12,16 +12,16 @@ use fastrand::Rng;
 
 /// What one session is told, and when.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Turn {
+pub(crate) struct Turn {
     /// When it is closed, from the begin.
-    pub after: Duration,
+    pub(crate) after: Duration,
     /// The seconds its client is asked to stay away.
-    pub retry: u64,
+    pub(crate) retry: u64,
 }
 
 /// The turns of so many sessions, in order of time. Nobody is asked to come back before `absence` is
 /// over, counted from the begin: until then nobody might be there to answer.
-pub fn plan(sessions: usize, window: Duration, absence: Duration, seed: u64) -> Vec<Turn> {
+pub(crate) fn plan(sessions: usize, window: Duration, absence: Duration, seed: u64) -> Vec<Turn> {
     let mut rng = Rng::with_seed(seed);
     let shuffled_within = (window / 4).min(SHUFFLED_WITHIN);
     let leave = even(sessions, window, &mut rng);
@@ -42,7 +42,7 @@ pub fn plan(sessions: usize, window: Duration, absence: Duration, seed: u64) -> 
 
 /// Seconds to stay away for a client that is closed when the turns are over: its return falls among
 /// those of the others.
-pub fn late(window: Duration, seed: u64) -> u64 {
+pub(crate) fn late(window: Duration, seed: u64) -> u64 {
     1 + Rng::with_seed(seed).u64(..=window.as_secs().min(LONGEST_ABSENCE.as_secs()))
 }
 
@@ -53,7 +53,7 @@ fn even(count: usize, window: Duration, rng: &mut Rng) -> Vec<Duration> {
 }
 
 /// How long a stop keeps clients away at most. Whoever takes longer over it has others to serve them.
-pub const LONGEST_ABSENCE: Duration = Duration::from_secs(60);
+pub(crate) const LONGEST_ABSENCE: Duration = Duration::from_secs(60);
 /// What a successor needs to begin; also the least that any client is asked for.
 const SOON: Duration = Duration::from_secs(1);
 /// The order of returns is that of closes but for this.

@@ -6,7 +6,7 @@ use crate::config::Rate;
 
 /// Holds up to `burst` tokens and regains them at `per_second`.
 #[derive(Debug, Clone, Copy)]
-pub struct Bucket {
+pub(crate) struct Bucket {
     rate: Rate,
     tokens: f64,
     updated: Instant,
@@ -14,24 +14,24 @@ pub struct Bucket {
 
 impl Bucket {
     /// A full bucket.
-    pub fn new(rate: Rate, now: Instant) -> Self {
+    pub(crate) fn new(rate: Rate, now: Instant) -> Self {
         Self { rate, tokens: f64::from(rate.burst), updated: now }
     }
 
     /// What it was made with.
-    pub fn rate(&self) -> Rate {
+    pub(crate) fn rate(&self) -> Rate {
         self.rate
     }
 
     /// Takes a token, or says how long until there is one.
-    pub fn take(&mut self, now: Instant) -> Result<(), Duration> {
+    pub(crate) fn take(&mut self, now: Instant) -> Result<(), Duration> {
         self.ready(now)?;
         self.spend();
         Ok(())
     }
 
     /// Whether there is a token, or how long until there is one.
-    pub fn ready(&mut self, now: Instant) -> Result<(), Duration> {
+    pub(crate) fn ready(&mut self, now: Instant) -> Result<(), Duration> {
         if self.tokens < 1.0 {
             self.refill(now);
         }
@@ -40,7 +40,7 @@ impl Bucket {
 
     /// How long to wait so that a waiter need not wake for each single token: until there are those
     /// of a tenth of a second, at least one, at most all.
-    pub fn pause(&self) -> Duration {
+    pub(crate) fn pause(&self) -> Duration {
         let tokens = (self.rate.per_second / 10.0).min(f64::from(self.rate.burst)).max(1.0);
         self.time_until(tokens)
     }
@@ -52,12 +52,12 @@ impl Bucket {
     }
 
     /// Takes the token that [`Self::ready`] has seen.
-    pub fn spend(&mut self) {
+    pub(crate) fn spend(&mut self) {
         self.tokens -= 1.0;
     }
 
     /// Whether nothing of it is used: it need not be kept.
-    pub fn is_full(&mut self, now: Instant) -> bool {
+    pub(crate) fn is_full(&mut self, now: Instant) -> bool {
         self.refill(now);
         self.tokens >= f64::from(self.rate.burst)
     }

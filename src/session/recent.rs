@@ -12,19 +12,19 @@ use super::id::SessionId;
 use super::record::{Outcome, SessionRecord};
 
 /// For how long an end is known.
-pub const KEPT: Duration = Duration::from_secs(600);
+pub(crate) const KEPT: Duration = Duration::from_secs(600);
 /// How many ends are known.
-pub const MOST: usize = 10_000;
+pub(crate) const MOST: usize = 10_000;
 /// How much memory they may take, as estimated.
-pub const MOST_BYTES: usize = 8 * 1024 * 1024;
+pub(crate) const MOST_BYTES: usize = 8 * 1024 * 1024;
 
 /// A connection that is over.
 #[derive(Debug)]
-pub struct Ended {
+pub(crate) struct Ended {
     /// All that is known of it.
-    pub record: SessionRecord,
+    pub(crate) record: SessionRecord,
     /// When it was over.
-    pub at: SystemTime,
+    pub(crate) at: SystemTime,
     /// The same on the clock that never jumps.
     since: Instant,
     bytes: usize,
@@ -32,7 +32,7 @@ pub struct Ended {
 
 /// The connections that are over, oldest first.
 #[derive(Debug, Default)]
-pub struct Recent(Mutex<Ring>);
+pub(crate) struct Recent(Mutex<Ring>);
 
 #[derive(Debug, Default)]
 struct Ring {
@@ -43,7 +43,7 @@ struct Ring {
 
 impl Recent {
     /// Keeps what is known of a connection that is over.
-    pub fn keep(&self, record: &SessionRecord, now: Instant, at: SystemTime) {
+    pub(crate) fn keep(&self, record: &SessionRecord, now: Instant, at: SystemTime) {
         if matches!(record.outcome, Outcome::NoRequest(_)) {
             return;
         }
@@ -57,12 +57,12 @@ impl Recent {
     }
 
     /// Forgets what is old.
-    pub fn sweep(&self, now: Instant) {
+    pub(crate) fn sweep(&self, now: Instant) {
         self.ring().forget(now);
     }
 
     /// A connection by its id.
-    pub fn get(&self, id: SessionId, now: Instant) -> Option<Arc<Ended>> {
+    pub(crate) fn get(&self, id: SessionId, now: Instant) -> Option<Arc<Ended>> {
         let mut ring = self.ring();
         ring.forget(now);
         let found = ring.ended.iter().rev().find(|(of, _)| *of == id);
@@ -70,7 +70,7 @@ impl Recent {
     }
 
     /// All of them, newest first.
-    pub fn all(&self, now: Instant) -> Vec<Arc<Ended>> {
+    pub(crate) fn all(&self, now: Instant) -> Vec<Arc<Ended>> {
         let mut ring = self.ring();
         ring.forget(now);
         ring.ended.iter().rev().map(|(_, ended)| Arc::clone(ended)).collect()

@@ -12,58 +12,63 @@ use crate::protocol::ws::close::CloseStatus;
 
 /// Everything that is said of one connection (more exactly: of one request on it), once.
 #[derive(Debug, Clone)]
-pub struct SessionRecord {
+pub(crate) struct SessionRecord {
     /// Request and session id.
-    pub id: SessionId,
+    pub(crate) id: SessionId,
     /// The listener's `bind` as configured.
-    pub listener: Arc<str>,
+    pub(crate) listener: Arc<str>,
     /// The client's address as far as `trusted_proxies` let it be known.
-    pub client: SocketAddr,
+    pub(crate) client: SocketAddr,
     /// The TCP peer, when it is not the client itself.
-    pub via: Option<SocketAddr>,
+    pub(crate) via: Option<SocketAddr>,
     /// When it was accepted; once there is a session, when its 101 went out.
-    pub opened: SystemTime,
+    pub(crate) opened: SystemTime,
     /// Label of the route; `None` when none was found.
-    pub route: Option<Arc<str>>,
+    pub(crate) route: Option<Arc<str>>,
     /// Host header, without credentials or query (peer text: escape before printing).
-    pub host: Option<String>,
+    pub(crate) host: Option<String>,
     /// Normalised path without query (peer text).
-    pub path: Option<String>,
+    pub(crate) path: Option<String>,
     /// Origin header (peer text).
-    pub origin: Option<String>,
+    pub(crate) origin: Option<String>,
     /// The token's user (peer text in the sense of escaping).
-    pub user: Option<Arc<str>>,
+    pub(crate) user: Option<Arc<str>>,
     /// Selected subprotocol (peer text).
-    pub subprotocol: Option<String>,
+    pub(crate) subprotocol: Option<String>,
     /// Name of the upstream that was asked.
-    pub upstream: Option<Arc<str>>,
+    pub(crate) upstream: Option<Arc<str>>,
     /// `endpoint` label of the upstream endpoint that was used.
-    pub endpoint: Option<Arc<str>>,
+    pub(crate) endpoint: Option<Arc<str>>,
     /// Accepted, refused, or something else than a handshake.
-    pub outcome: Outcome,
+    pub(crate) outcome: Outcome,
     /// Who ended it.
-    pub by: By,
+    pub(crate) by: By,
     /// When it was ended.
-    pub phase: Phase,
+    pub(crate) phase: Phase,
     /// Close exchanged with the client.
-    pub client_close: CloseStatus,
+    pub(crate) client_close: CloseStatus,
     /// Close exchanged with the upstream.
-    pub upstream_close: CloseStatus,
+    pub(crate) upstream_close: CloseStatus,
     /// A side was left with an unfinished frame.
-    pub cut_frame: bool,
+    pub(crate) cut_frame: bool,
     /// One sentence on the cause; never contains tokens, queries or payload.
-    pub detail: Option<String>,
+    pub(crate) detail: Option<String>,
     /// Messages and bytes.
-    pub traffic: TrafficCounts,
+    pub(crate) traffic: TrafficCounts,
     /// Time spent in each step.
-    pub steps: Steps,
+    pub(crate) steps: Steps,
     /// How many of them a trace has told of already.
-    pub traced_steps: u8,
+    pub(crate) traced_steps: u8,
 }
 
 impl SessionRecord {
     /// What is known when a connection has been accepted.
-    pub fn new(id: SessionId, listener: Arc<str>, peer: SocketAddr, now: SystemTime) -> Self {
+    pub(crate) fn new(
+        id: SessionId,
+        listener: Arc<str>,
+        peer: SocketAddr,
+        now: SystemTime,
+    ) -> Self {
         Self {
             id,
             listener,
@@ -92,7 +97,7 @@ impl SessionRecord {
     }
 
     /// A proxy has told who the client is; the first one to be told of is the TCP peer.
-    pub fn set_client(&mut self, client: SocketAddr) {
+    pub(crate) fn set_client(&mut self, client: SocketAddr) {
         if client != self.client {
             self.via.get_or_insert(self.client);
             self.client = client;
@@ -102,7 +107,7 @@ impl SessionRecord {
 
 /// How a connection turned out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Outcome {
+pub(crate) enum Outcome {
     /// The handshake was refused before the upstream's 101 was passed on.
     Refused(Refused),
     /// A session existed and ended so.
@@ -115,40 +120,40 @@ pub enum Outcome {
 
 /// How a refusal was told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Refused {
+pub(crate) struct Refused {
     /// Why.
-    pub label: Label,
+    pub(crate) label: Label,
     /// HTTP status sent; 101 when the refusal was told by Close (then [`SessionRecord::client_close`] has the code).
-    pub status: u16,
+    pub(crate) status: u16,
 }
 
 /// Time spent in each step of a connection; `None`: not reached (or, TLS, not used).
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Steps {
+pub(crate) struct Steps {
     /// From accept to the first byte wanted: permits and the PROXY header.
-    pub accept: Option<Duration>,
+    pub(crate) accept: Option<Duration>,
     /// TLS handshake.
-    pub tls: Option<Duration>,
+    pub(crate) tls: Option<Duration>,
     /// Until the request head was read.
-    pub request: Option<Duration>,
+    pub(crate) request: Option<Duration>,
     /// Parsing, routing, origin, token, authorisation, limits.
-    pub admission: Option<Duration>,
+    pub(crate) admission: Option<Duration>,
     /// Name resolution, TCP and TLS to the upstream, all tries.
-    pub upstream_connect: Option<Duration>,
+    pub(crate) upstream_connect: Option<Duration>,
     /// Upgrade request to the upstream's answer.
-    pub upstream_handshake: Option<Duration>,
+    pub(crate) upstream_handshake: Option<Duration>,
     /// From the 101 to the end of the session.
-    pub relay: Option<Duration>,
+    pub(crate) relay: Option<Duration>,
 }
 
 impl Steps {
     /// Those that took place, in their order.
-    pub fn taken(&self) -> impl Iterator<Item = (&'static str, Duration)> {
+    pub(crate) fn taken(&self) -> impl Iterator<Item = (&'static str, Duration)> {
         self.named().into_iter().filter_map(|(name, time)| Some((name, time?)))
     }
 
     /// All of them by name, in their order.
-    pub fn named(&self) -> [(&'static str, Option<Duration>); 7] {
+    pub(crate) fn named(&self) -> [(&'static str, Option<Duration>); 7] {
         [
             ("accept", self.accept),
             ("tls", self.tls),

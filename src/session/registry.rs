@@ -21,7 +21,7 @@ use crate::protocol::ws::violation::Side;
 
 /// All open sessions.
 #[derive(Debug)]
-pub struct Registry {
+pub(crate) struct Registry {
     sessions: DashMap<SessionId, Arc<SessionHandle>>,
     /// Those that relay no more and whose peers are being told.
     closing: DashMap<SessionId, Arc<SessionHandle>>,
@@ -35,17 +35,17 @@ pub struct Registry {
 
 /// What the rest of the process knows of an open session, and where it leaves its orders.
 #[derive(Debug)]
-pub struct SessionHandle {
+pub(crate) struct SessionHandle {
     /// The request id.
-    pub id: SessionId,
+    pub(crate) id: SessionId,
     /// Label of the route; its index would be another in the next configuration.
-    pub route: Arc<str>,
+    pub(crate) route: Arc<str>,
     /// What is known since the 101; the record of its end begins with it.
-    pub known: SessionRecord,
+    pub(crate) known: SessionRecord,
     /// When the 101 went out.
-    pub opened: Instant,
+    pub(crate) opened: Instant,
     /// Messages and bytes.
-    pub traffic: Traffic,
+    pub(crate) traffic: Traffic,
     /// Bytes held for slow readers, as counted in [`Registry::pending`].
     pending: AtomicU64,
     /// Milliseconds since the registry's epoch at which each side (client, upstream) began to make
@@ -69,7 +69,7 @@ struct Desk {
 
 /// What a session is told from outside.
 #[derive(Debug, Clone)]
-pub enum Order {
+pub(crate) enum Order {
     /// End like this.
     End(Ending),
     /// Ping the client now and say whether it lives.
@@ -90,33 +90,33 @@ impl Order {
 
 /// A question to several sessions at once: is your client alive?
 #[derive(Debug)]
-pub struct Probe {
+pub(crate) struct Probe {
     unanswered: AtomicU64,
     /// Told whenever an answer comes.
-    pub answered: Notify,
+    pub(crate) answered: Notify,
 }
 
 impl Probe {
     /// A question to this many sessions.
-    pub fn new(sessions: usize) -> Arc<Self> {
+    pub(crate) fn new(sessions: usize) -> Arc<Self> {
         Arc::new(Self { unanswered: AtomicU64::new(sessions as u64), answered: Notify::new() })
     }
 
     /// One session's client lives, or its session has ended.
-    pub fn answer(&self) {
+    pub(crate) fn answer(&self) {
         self.unanswered.fetch_sub(1, Ordering::AcqRel);
         self.answered.notify_waiters();
     }
 
     /// Whether all have answered.
-    pub fn is_settled(&self) -> bool {
+    pub(crate) fn is_settled(&self) -> bool {
         self.unanswered.load(Ordering::Acquire) == 0
     }
 }
 
 impl SessionHandle {
     /// A handle for a session that begins now.
-    pub fn new(known: SessionRecord, opened: Instant) -> Arc<Self> {
+    pub(crate) fn new(known: SessionRecord, opened: Instant) -> Arc<Self> {
         Arc::new(Self {
             id: known.id,
             route: known.route.clone().unwrap_or_default(),
@@ -132,7 +132,7 @@ impl SessionHandle {
     }
 
     /// Leaves an order and wakes the session.
-    pub fn order(&self, order: Order) {
+    pub(crate) fn order(&self, order: Order) {
         let mut desk = self.desk();
         if desk.is_closed {
             return order.answer_if_asked();
@@ -145,7 +145,7 @@ impl SessionHandle {
     }
 
     /// The orders left since the last call, oldest first.
-    pub fn take_orders(&self) -> Vec<Order> {
+    pub(crate) fn take_orders(&self) -> Vec<Order> {
         if !self.has_orders.load(Ordering::Acquire) {
             return Vec::new();
         }
@@ -155,7 +155,7 @@ impl SessionHandle {
     }
 
     /// The session has ended: whoever has asked it something, or still does, is answered.
-    pub fn close(&self) {
+    pub(crate) fn close(&self) {
         let mut desk = self.desk();
         desk.is_closed = true;
         desk.waker = None;
@@ -165,7 +165,7 @@ impl SessionHandle {
     }
 
     /// From now on has the task of `waker` polled whenever an order comes.
-    pub fn wake_on_order(&self, waker: &Waker) {
+    pub(crate) fn wake_on_order(&self, waker: &Waker) {
         self.desk().waker = Some(waker.clone());
     }
 
@@ -180,18 +180,18 @@ impl SessionHandle {
     }
 
     /// Bytes held for slow readers.
-    pub fn pending(&self) -> u64 {
+    pub(crate) fn pending(&self) -> u64 {
         self.pending.load(Ordering::Relaxed)
     }
 
     /// A data message passed at `at`, or part of one. One store, as its time is known anyway.
-    pub fn data_passed(&self, at: Instant) {
+    pub(crate) fn data_passed(&self, at: Instant) {
         let since = at.saturating_duration_since(self.opened).as_secs();
         self.last_data.store(u32::try_from(since).unwrap_or(u32::MAX), Ordering::Relaxed);
     }
 
     /// For how long no data message has passed, to the second.
-    pub fn idle(&self, now: Instant) -> Duration {
+    pub(crate) fn idle(&self, now: Instant) -> Duration {
         let last = Duration::from_secs(u64::from(self.last_data.load(Ordering::Relaxed)));
         now.saturating_duration_since(self.opened).saturating_sub(last)
     }
@@ -199,7 +199,7 @@ impl SessionHandle {
 
 impl Registry {
     /// An empty registry; `pending_limit` in bytes.
-    pub fn new(pending_limit: u64, now: Instant) -> Self {
+    pub(crate) fn new(pending_limit: u64, now: Instant) -> Self {
         Self {
             sessions: DashMap::new(),
             closing: DashMap::new(),
@@ -211,12 +211,12 @@ impl Registry {
     }
 
     /// From now on all sessions together may hold this much for slow readers.
-    pub fn set_pending_limit(&self, bytes: u64) {
+    pub(crate) fn set_pending_limit(&self, bytes: u64) {
         self.pending_limit.store(bytes, Ordering::Relaxed);
     }
 
     /// Lists a session. One that comes while all are being closed is closed as well.
-    pub fn insert(&self, handle: &Arc<SessionHandle>) {
+    pub(crate) fn insert(&self, handle: &Arc<SessionHandle>) {
         self.sessions.insert(handle.id, Arc::clone(handle));
         if let Some(window) = self.all_end.get() {
             handle.order(Order::End(late(*window)));
@@ -224,7 +224,7 @@ impl Registry {
     }
 
     /// From now on no session stays open; the closes before were spread over `window`.
-    pub fn close(&self, window: Duration) {
+    pub(crate) fn close(&self, window: Duration) {
         // Fails only if it is closed already.
         let _ = self.all_end.set(window);
         for session in self.snapshot() {
@@ -233,50 +233,50 @@ impl Registry {
     }
 
     /// Takes a session off the list and its bytes off the account; by its id it is still found.
-    pub fn remove(&self, handle: &Arc<SessionHandle>) {
+    pub(crate) fn remove(&self, handle: &Arc<SessionHandle>) {
         self.closing.insert(handle.id, Arc::clone(handle));
         self.sessions.remove(&handle.id);
         self.set_pending(handle, 0);
     }
 
     /// Forgets a session whose end has been recorded.
-    pub fn forget(&self, handle: &SessionHandle) {
+    pub(crate) fn forget(&self, handle: &SessionHandle) {
         self.closing.remove(&handle.id);
     }
 
     /// A session by id that is being closed.
-    pub fn get_closing(&self, id: SessionId) -> Option<Arc<SessionHandle>> {
+    pub(crate) fn get_closing(&self, id: SessionId) -> Option<Arc<SessionHandle>> {
         self.closing.get(&id).map(|entry| Arc::clone(&entry))
     }
 
     /// Open sessions.
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.sessions.len()
     }
 
-    /// Whether no session is open.
-    pub fn is_empty(&self) -> bool {
-        self.sessions.is_empty()
-    }
-
     /// A session by id.
-    pub fn get(&self, id: SessionId) -> Option<Arc<SessionHandle>> {
+    pub(crate) fn get(&self, id: SessionId) -> Option<Arc<SessionHandle>> {
         self.sessions.get(&id).map(|entry| Arc::clone(&entry))
     }
 
     /// All open sessions at this moment.
-    pub fn snapshot(&self) -> Vec<Arc<SessionHandle>> {
+    pub(crate) fn snapshot(&self) -> Vec<Arc<SessionHandle>> {
         self.sessions.iter().map(|entry| Arc::clone(&entry)).collect()
     }
 
     /// Bytes all sessions together hold for slow readers.
-    pub fn pending(&self) -> u64 {
+    pub(crate) fn pending(&self) -> u64 {
         self.pending.load(Ordering::Relaxed)
     }
 
     /// Notes what a session holds now and for whom. When all together hold too much, the sides that
     /// have kept us waiting longest are ended, until what is left is within the limit.
-    pub fn account(&self, handle: &SessionHandle, pending: u64, stalled: [Option<Instant>; 2]) {
+    pub(crate) fn account(
+        &self,
+        handle: &SessionHandle,
+        pending: u64,
+        stalled: [Option<Instant>; 2],
+    ) {
         for (slot, since) in handle.stalled.iter().zip(stalled) {
             slot.store(since.map_or(0, |since| self.millis(since)), Ordering::Relaxed);
         }

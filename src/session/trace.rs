@@ -11,11 +11,11 @@ use std::time::{Instant, SystemTime};
 use super::record::SessionRecord;
 
 /// Most traces at a time.
-pub const MOST: usize = 16;
+pub(crate) const MOST: usize = 16;
 
 /// All traces there are.
 #[derive(Debug, Default)]
-pub struct Traces {
+pub(crate) struct Traces {
     any: AtomicBool,
     last_id: AtomicU64,
     running: Mutex<Vec<Arc<Trace>>>,
@@ -23,13 +23,13 @@ pub struct Traces {
 
 /// One of them.
 #[derive(Debug)]
-pub struct Trace {
+pub(crate) struct Trace {
     /// Its number.
-    pub id: u64,
+    pub(crate) id: u64,
     /// Who is watched.
-    pub whom: Whom,
+    pub(crate) whom: Whom,
     /// When it ends by itself.
-    pub until: SystemTime,
+    pub(crate) until: SystemTime,
     /// The same on the clock that never jumps.
     deadline: Instant,
     is_over: AtomicBool,
@@ -37,7 +37,7 @@ pub struct Trace {
 
 /// Who is watched.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Whom {
+pub(crate) enum Whom {
     /// Everybody of this name.
     User(String),
     /// Everybody from this address.
@@ -46,7 +46,7 @@ pub enum Whom {
 
 impl Traces {
     /// Begins to watch somebody; `None`: there are as many traces as there may be.
-    pub fn begin(
+    pub(crate) fn begin(
         &self,
         whom: Whom,
         (now, deadline): (Instant, Instant),
@@ -64,7 +64,7 @@ impl Traces {
     }
 
     /// Ends a trace; whether there was one of this number.
-    pub fn end(&self, id: u64, now: Instant) -> bool {
+    pub(crate) fn end(&self, id: u64, now: Instant) -> bool {
         let mut running = self.running(now);
         let before = running.len();
         running.retain(|trace| {
@@ -77,12 +77,12 @@ impl Traces {
     }
 
     /// Those that have not ended.
-    pub fn all(&self, now: Instant) -> Vec<Arc<Trace>> {
+    pub(crate) fn all(&self, now: Instant) -> Vec<Arc<Trace>> {
         self.running(now).clone()
     }
 
     /// The trace that watches this connection.
-    pub fn of(&self, record: &SessionRecord, now: Instant) -> Option<Arc<Trace>> {
+    pub(crate) fn of(&self, record: &SessionRecord, now: Instant) -> Option<Arc<Trace>> {
         if !self.any.load(Ordering::Acquire) {
             return None;
         }
@@ -99,13 +99,13 @@ impl Traces {
 
 impl Trace {
     /// Whether it has ended.
-    pub fn is_over(&self, now: Instant) -> bool {
+    pub(crate) fn is_over(&self, now: Instant) -> bool {
         now >= self.deadline || self.is_over.load(Ordering::Acquire)
     }
 
     /// Whether this connection is one of those it watches. Its user is known only once a token was
     /// taken.
-    pub fn watches(&self, record: &SessionRecord) -> bool {
+    pub(crate) fn watches(&self, record: &SessionRecord) -> bool {
         match &self.whom {
             Whom::User(user) => record.user.as_deref() == Some(user),
             Whom::Client(address) => record.client.ip().to_canonical() == address.to_canonical(),

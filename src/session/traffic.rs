@@ -10,7 +10,7 @@ use crate::protocol::ws::message::MessageKind;
 
 /// Which way a message goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Direction {
+pub(crate) enum Direction {
     /// Client to upstream.
     ToUpstream,
     /// Upstream to client.
@@ -19,10 +19,10 @@ pub enum Direction {
 
 impl Direction {
     /// Both, in the order of [`TrafficCounts`].
-    pub const ALL: [Self; 2] = [Self::ToUpstream, Self::ToClient];
+    pub(crate) const ALL: [Self; 2] = [Self::ToUpstream, Self::ToClient];
 
     /// The metric label.
-    pub const fn as_str(self) -> &'static str {
+    pub(crate) const fn as_str(self) -> &'static str {
         match self {
             Self::ToUpstream => "to_upstream",
             Self::ToClient => "to_client",
@@ -32,27 +32,27 @@ impl Direction {
 
 /// Counts of one direction at one moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Counts {
+pub(crate) struct Counts {
     /// By [`MessageKind`], in the order of [`MessageKind::ALL`].
-    pub messages: [u64; 4],
+    pub(crate) messages: [u64; 4],
     /// Payload bytes of all frames.
-    pub bytes: u64,
+    pub(crate) bytes: u64,
 }
 
 impl Counts {
     /// Text and binary messages.
-    pub fn data_messages(&self) -> u64 {
+    pub(crate) fn data_messages(&self) -> u64 {
         self.messages[0] + self.messages[1]
     }
 }
 
 /// Counts of both directions at one moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct TrafficCounts {
+pub(crate) struct TrafficCounts {
     /// Client to upstream.
-    pub to_upstream: Counts,
+    pub(crate) to_upstream: Counts,
     /// Upstream to client.
-    pub to_client: Counts,
+    pub(crate) to_client: Counts,
 }
 
 #[derive(Debug, Default)]
@@ -66,19 +66,19 @@ impl Counter {
 
 /// The counters of one direction.
 #[derive(Debug, Default)]
-pub struct DirectionTraffic {
+pub(crate) struct DirectionTraffic {
     messages: [Counter; 4],
     bytes: Counter,
 }
 
 impl DirectionTraffic {
     /// A whole message passed.
-    pub fn message(&self, kind: MessageKind) {
+    pub(crate) fn message(&self, kind: MessageKind) {
         self.messages[kind as usize].add(1);
     }
 
     /// Payload bytes passed.
-    pub fn bytes(&self, amount: u64) {
+    pub(crate) fn bytes(&self, amount: u64) {
         self.bytes.add(amount);
     }
 
@@ -92,22 +92,22 @@ impl DirectionTraffic {
 
 /// The counters of a session, and how much of them the metrics already hold.
 #[derive(Debug, Default)]
-pub struct Traffic {
+pub(crate) struct Traffic {
     /// Client to upstream.
-    pub to_upstream: DirectionTraffic,
+    pub(crate) to_upstream: DirectionTraffic,
     /// Upstream to client.
-    pub to_client: DirectionTraffic,
+    pub(crate) to_client: DirectionTraffic,
     reported: Mutex<TrafficCounts>,
 }
 
 impl Traffic {
     /// What has passed so far.
-    pub fn counts(&self) -> TrafficCounts {
+    pub(crate) fn counts(&self) -> TrafficCounts {
         TrafficCounts { to_upstream: self.to_upstream.counts(), to_client: self.to_client.counts() }
     }
 
     /// What has passed since the last call: each message is returned once, whoever asks.
-    pub fn take_unreported(&self) -> TrafficCounts {
+    pub(crate) fn take_unreported(&self) -> TrafficCounts {
         let mut reported = self.reported.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         let now = self.counts();
         let since = |new: &Counts, old: &Counts| Counts {

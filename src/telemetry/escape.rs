@@ -8,7 +8,7 @@ use std::fmt::Write;
 
 /// `text` with backslashes, double quotes, control characters, line separators and bidirectional
 /// characters written as escapes (`\n`, `\"`, `\u{202e}`). Without any of them it is `text` itself.
-pub fn escape(text: &str) -> Cow<'_, str> {
+pub(crate) fn escape(text: &str) -> Cow<'_, str> {
     if !text.chars().any(needs_escape) {
         return Cow::Borrowed(text);
     }
@@ -21,7 +21,7 @@ pub fn escape(text: &str) -> Cow<'_, str> {
 
 /// `text` with only what could deceive a reader written as escapes: for a sentence of its own, which
 /// nothing delimits, so that quotes in it may stay as they are.
-pub fn printable(text: &str) -> Cow<'_, str> {
+pub(crate) fn printable(text: &str) -> Cow<'_, str> {
     if !text.chars().any(is_dangerous) {
         return Cow::Borrowed(text);
     }
@@ -38,7 +38,7 @@ pub fn printable(text: &str) -> Cow<'_, str> {
 
 /// `text` as a value of a `key=value` line: escaped, and in quotes where a reader could not tell
 /// where it ends (blanks, quotes, `=`, empty).
-pub fn quote(text: &str) -> Cow<'_, str> {
+pub(crate) fn quote(text: &str) -> Cow<'_, str> {
     let escaped = escape(text);
     let plain =
         !text.is_empty() && !text.contains(|c: char| c.is_whitespace() || "=\"".contains(c));

@@ -14,14 +14,14 @@ macro_rules! closed_set {
     ($(#[$doc:meta])* $name:ident { $($(#[$variant_doc:meta])* $variant:ident = $text:literal,)* }) => {
         $(#[$doc])*
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-        pub enum $name { $($(#[$variant_doc])* $variant,)* }
+        pub(crate) enum $name { $($(#[$variant_doc])* $variant,)* }
 
         impl $name {
             /// Every value, in order of declaration.
-            pub const ALL: &'static [Self] = &[$(Self::$variant,)*];
+            pub(crate) const ALL: &'static [Self] = &[$(Self::$variant,)*];
 
             /// The word in metrics and logs.
-            pub const fn as_str(self) -> &'static str {
+            pub(crate) const fn as_str(self) -> &'static str {
                 match self { $(Self::$variant => $text,)* }
             }
         }
@@ -107,14 +107,13 @@ closed_set! {
     }
 }
 
-closed_set! {
-    /// What a probe says of an endpoint.
-    EndpointHealth {
-        /// It takes connections; also the state before the first probe.
-        Healthy = "healthy",
-        /// It failed as many probes in a row as `health.fall`.
-        Unhealthy = "unhealthy",
-    }
+/// The result of an endpoint's probes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum EndpointHealth {
+    /// It takes connections; also the state before the first probe.
+    Healthy,
+    /// It failed as many probes in a row as `health.fall`.
+    Unhealthy,
 }
 
 closed_set! {
@@ -135,7 +134,7 @@ closed_set! {
 
 impl StrippedExtension {
     /// The label for an extension's name (without parameters) as a client sent it.
-    pub fn of(name: &str) -> Self {
+    pub(crate) fn of(name: &str) -> Self {
         if name.trim().eq_ignore_ascii_case("permessage-deflate") {
             Self::PermessageDeflate
         } else {
@@ -146,7 +145,7 @@ impl StrippedExtension {
 
 impl RefusalStatus {
     /// The label of a status.
-    pub fn of(status: u16) -> Self {
+    pub(crate) fn of(status: u16) -> Self {
         match status {
             401 => Self::Unauthorized,
             403 => Self::Forbidden,
@@ -162,7 +161,7 @@ impl RefusalStatus {
 impl Stage {
     /// What `steps` says of this stage. The total leaves out the time before the request head was
     /// there: a browser opens connections ahead of need, and that silence is nobody's latency.
-    pub fn duration(self, steps: &Steps) -> Option<Duration> {
+    pub(crate) fn duration(self, steps: &Steps) -> Option<Duration> {
         match self {
             Self::Tls => steps.tls,
             Self::Admission => steps.admission,
@@ -179,11 +178,11 @@ impl Stage {
 
 /// The closed set of `code` labels: what RFC 6455 and IANA name, and what is configured.
 #[derive(Debug, Clone)]
-pub struct CloseCodeLabels(BTreeMap<u16, String>);
+pub(crate) struct CloseCodeLabels(BTreeMap<u16, String>);
 
 impl CloseCodeLabels {
     /// The set for a configuration.
-    pub fn new(config: &Config) -> Self {
+    pub(crate) fn new(config: &Config) -> Self {
         let overrides = &config.close_codes;
         let by_subprotocol = overrides.by_subprotocol.values().flat_map(|codes| codes.values());
         let configured = overrides.by_label.values().chain(by_subprotocol).copied();
@@ -198,7 +197,7 @@ impl CloseCodeLabels {
     }
 
     /// The label of what was exchanged; whatever is not in the set is `other`.
-    pub fn label(&self, close: CloseStatus) -> &str {
+    pub(crate) fn label(&self, close: CloseStatus) -> &str {
         match close {
             CloseStatus::None => "none",
             CloseStatus::Empty => "empty",
@@ -207,7 +206,8 @@ impl CloseCodeLabels {
     }
 
     /// How many labels there are.
-    pub fn count(&self) -> usize {
+    #[cfg(test)]
+    pub(crate) fn count(&self) -> usize {
         self.0.len() + 3
     }
 }

@@ -15,15 +15,15 @@ use self::access_log::AccessSwitch;
 use self::events::Throttles;
 use self::metrics::Metrics;
 
-pub mod access_log;
-pub mod escape;
-pub mod events;
+pub(crate) mod access_log;
+pub(crate) mod escape;
+pub(crate) mod events;
 mod families;
 mod key_metrics;
-pub mod labels;
-pub mod logging;
-pub mod metrics;
-pub mod reading;
+pub(crate) mod labels;
+pub(crate) mod logging;
+pub(crate) mod metrics;
+pub(crate) mod reading;
 mod route_metrics;
 mod throttle;
 mod trace;
@@ -36,21 +36,21 @@ pub(crate) mod testing;
 /// Metrics and access log of one gateway, as one of its configurations wants them; several can live in
 /// one process. Shared behind an `Arc`.
 #[derive(Debug)]
-pub struct Telemetry {
+pub(crate) struct Telemetry {
     /// Gauges and counters, for guards and for the scrape.
-    pub metrics: Metrics,
+    pub(crate) metrics: Metrics,
     /// The same for all configurations: a log has one form, whoever writes to it.
     access: Arc<AccessSwitch>,
     /// Connections that are over, whatever configuration they had.
-    pub recent: Arc<Recent>,
+    pub(crate) recent: Arc<Recent>,
     /// Who is watched.
-    pub traces: Arc<Traces>,
+    pub(crate) traces: Arc<Traces>,
     throttles: Throttles,
 }
 
 impl Telemetry {
     /// Fresh counters for the routes, upstreams and listeners of `config`.
-    pub fn new(config: &Config) -> Self {
+    pub(crate) fn new(config: &Config) -> Self {
         Self {
             metrics: Metrics::new(config),
             access: Arc::new(AccessSwitch::new(&config.log)),
@@ -61,7 +61,7 @@ impl Telemetry {
     }
 
     /// The same counters for the routes, upstreams and listeners of the next configuration.
-    pub fn renewed(&self, config: &Config) -> Self {
+    pub(crate) fn renewed(&self, config: &Config) -> Self {
         self.access.set(&config.log);
         Self {
             metrics: self.metrics.renewed(config),

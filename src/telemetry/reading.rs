@@ -13,63 +13,63 @@ use crate::outcome::label::Label;
 use crate::session::traffic::{Direction, TrafficCounts};
 
 /// How many labels a handshake can be refused with: those of the table, and `internal`.
-pub const REFUSALS: usize = Label::UpstreamProtocol as usize + 2;
+pub(crate) const REFUSALS: usize = Label::UpstreamProtocol as usize + 2;
 /// How many labels a session can end with: those of the table, and `token_expired`.
-pub const ENDINGS: usize = Label::ALL.len() - Label::ClientClosed as usize + 1;
+pub(crate) const ENDINGS: usize = Label::ALL.len() - Label::ClientClosed as usize + 1;
 /// Buckets of a stage's histogram, the last one without upper bound.
-pub const BUCKETS: usize = super::families::HANDSHAKE_BUCKETS.len() + 1;
+pub(crate) const BUCKETS: usize = super::families::HANDSHAKE_BUCKETS.len() + 1;
 /// How many stages are timed.
-pub const STAGES: usize = Stage::ALL.len();
+pub(crate) const STAGES: usize = Stage::ALL.len();
 
 /// The counters and gauges at one moment.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Reading {
+pub(crate) struct Reading {
     /// Relayed sessions.
-    pub sessions: u64,
+    pub(crate) sessions: u64,
     /// Client connections.
-    pub connections: u64,
+    pub(crate) connections: u64,
     /// Bytes held for slow readers.
-    pub pending_bytes: u64,
+    pub(crate) pending_bytes: u64,
     /// Configurations in use.
-    pub configurations: u64,
+    pub(crate) configurations: u64,
     /// Whether the last reload succeeded.
-    pub last_reload_successful: bool,
+    pub(crate) last_reload_successful: bool,
     /// When the configuration in force was loaded, in seconds since 1970.
-    pub last_reload: i64,
+    pub(crate) last_reload: i64,
     /// Handshakes answered with 101 on the upstream's word.
-    pub accepted: u64,
+    pub(crate) accepted: u64,
     /// Connections closed unanswered.
-    pub dropped: u64,
+    pub(crate) dropped: u64,
     /// Handshakes refused, by [`refusals`].
-    pub refused: [u64; REFUSALS],
+    pub(crate) refused: [u64; REFUSALS],
     /// Sessions ended, by [`endings`].
-    pub ended: [u64; ENDINGS],
+    pub(crate) ended: [u64; ENDINGS],
     /// Connections without a readable request (a bare 400 answers it), and those gone before an answer.
-    pub unanswered: u64,
+    pub(crate) unanswered: u64,
     /// Text and binary messages, by [`Direction::ALL`].
-    pub messages: [u64; 2],
+    pub(crate) messages: [u64; 2],
     /// Payload bytes, by [`Direction::ALL`].
-    pub bytes: [u64; 2],
+    pub(crate) bytes: [u64; 2],
     /// Durations by [`Stage::ALL`].
-    pub stages: [Durations; STAGES],
+    pub(crate) stages: [Durations; STAGES],
 }
 
 /// How many durations lay in each bucket (not in it and those below).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Durations(pub [u32; BUCKETS]);
+pub(crate) struct Durations(pub [u32; BUCKETS]);
 
 /// The labels of [`Reading::refused`], in order.
-pub fn refusals() -> impl Iterator<Item = Label> {
+pub(crate) fn refusals() -> impl Iterator<Item = Label> {
     Label::refusals().chain([Label::Internal])
 }
 
 /// The labels of [`Reading::ended`], in order.
-pub fn endings() -> impl Iterator<Item = Label> {
+pub(crate) fn endings() -> impl Iterator<Item = Label> {
     Label::endings()
 }
 
 /// Who ends a session that ends so.
-pub fn who(label: Label) -> By {
+pub(crate) fn who(label: Label) -> By {
     match label {
         Label::ClientClosed | Label::ClientViolation | Label::ClientLost => By::Client,
         Label::UpstreamClosed | Label::UpstreamViolation | Label::UpstreamLost => By::Upstream,
@@ -80,18 +80,18 @@ pub fn who(label: Label) -> By {
 
 impl Durations {
     /// How many there are.
-    pub fn count(&self) -> u64 {
+    pub(crate) fn count(&self) -> u64 {
         self.0.iter().map(|&count| u64::from(count)).sum()
     }
 
     /// What came since `before` was read.
-    pub fn since(&self, before: &Self) -> Self {
+    pub(crate) fn since(&self, before: &Self) -> Self {
         Self(std::array::from_fn(|at| self.0[at].wrapping_sub(before.0[at])))
     }
 
     /// The duration in seconds that this share of them does not exceed, as Prometheus estimates it: evenly
     /// spread within a bucket, and the highest bound for what lies above it. `None`: there are none.
-    pub fn quantile(&self, share: f64) -> Option<f64> {
+    pub(crate) fn quantile(&self, share: f64) -> Option<f64> {
         let wanted = share * self.count() as f64;
         let (mut below, mut bound_below) = (0.0, 0.0);
         for (&count, &bound) in self.0.iter().zip(super::families::HANDSHAKE_BUCKETS) {
@@ -107,7 +107,7 @@ impl Durations {
 
 impl Metrics {
     /// Reads the counters. Live traffic is in it as far as it was reported.
-    pub fn read(&self) -> Reading {
+    pub(crate) fn read(&self) -> Reading {
         let mut reading = Reading {
             connections: gauges(&self.families.connections.collect()),
             pending_bytes: unsigned(self.families.pending_bytes.get()),

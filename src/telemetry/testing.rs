@@ -116,7 +116,7 @@ fn route(path: &str) -> Route {
         origins: vec![],
         authorize: Authorize::default(),
         refuse: RefuseMode::Auto,
-        forward: Forward {
+        forward: route::Forward {
             token: ForwardToken::Keep,
             identity: true,
             claims: vec![],

@@ -17,7 +17,7 @@ use crate::session::traffic::Direction;
 
 impl Telemetry {
     /// An operator begins to watch somebody.
-    pub fn trace_begun(&self, trace: &Trace, minutes: u64) {
+    pub(crate) fn trace_begun(&self, trace: &Trace, minutes: u64) {
         let (user, client) = match &trace.whom {
             Whom::User(user) => (Some(user.as_str()), None),
             Whom::Client(client) => (None, Some(tracing::field::display(client))),
@@ -26,20 +26,20 @@ impl Telemetry {
     }
 
     /// An operator has seen enough.
-    pub fn trace_ended(&self, trace: u64) {
+    pub(crate) fn trace_ended(&self, trace: u64) {
         tracing::info!(target: TRACE, trace, "trace ended");
     }
 
     /// Tells the steps that a connection has taken since the last call, if it is watched; it may be
     /// so only from now on, as its user has become known.
-    pub fn steps_taken(&self, record: &mut SessionRecord) {
+    pub(crate) fn steps_taken(&self, record: &mut SessionRecord) {
         let Some(trace) = self.traces.of(record, Instant::now()) else { return };
         tell_steps(&trace, record, usize::from(record.traced_steps));
         record.traced_steps = u8::try_from(record.steps.taken().count()).unwrap_or(u8::MAX);
     }
 
     /// A session that is watched begins, or begins to be watched.
-    pub fn session_traced(&self, trace: &Trace, record: &SessionRecord) {
+    pub(crate) fn session_traced(&self, trace: &Trace, record: &SessionRecord) {
         let (user, route) = (record.user.as_deref(), record.route.as_deref());
         let (client, endpoint) = (record.client, record.endpoint.as_deref());
         let subprotocol = record.subprotocol.as_deref();
@@ -51,7 +51,7 @@ impl Telemetry {
     }
 
     /// A frame of a watched session begins to pass, or is the gateway's own.
-    pub fn frame_traced(
+    pub(crate) fn frame_traced(
         &self,
         trace: &Trace,
         id: SessionId,
@@ -65,7 +65,13 @@ impl Telemetry {
     }
 
     /// A frame of a watched session is not passed on.
-    pub fn frame_refused(&self, trace: &Trace, id: SessionId, from: Side, violation: Violation) {
+    pub(crate) fn frame_refused(
+        &self,
+        trace: &Trace,
+        id: SessionId,
+        from: Side,
+        violation: Violation,
+    ) {
         let (trace, violation, from) = (trace.id, violation.told(from), from.as_str());
         tracing::info!(target: TRACE, trace, %id, from, violation, "frame refused");
     }

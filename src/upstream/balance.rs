@@ -4,22 +4,22 @@ use crate::config::BalancePolicy;
 
 /// What the choice depends on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Candidate {
+pub(crate) struct Candidate {
     /// Not known to be down.
-    pub healthy: bool,
+    pub(crate) healthy: bool,
     /// Being emptied: gets nobody.
-    pub draining: bool,
+    pub(crate) draining: bool,
     /// Sessions open or being opened.
-    pub sessions: usize,
+    pub(crate) sessions: usize,
     /// Already tried for this client.
-    pub tried: bool,
+    pub(crate) tried: bool,
 }
 
 /// Picks among the candidates that were not tried and are not being emptied: healthy ones if there are
 /// any, else all (what looks down from here may be up again). Never one that is being emptied, even if
 /// there is no other: whoever empties it wants to end it, and would end those sessions with it. `turn`
 /// counts up with each choice.
-pub fn pick(policy: BalancePolicy, candidates: &[Candidate], turn: usize) -> Option<usize> {
+pub(crate) fn pick(policy: BalancePolicy, candidates: &[Candidate], turn: usize) -> Option<usize> {
     let is_open = |candidate: &Candidate| !candidate.tried && !candidate.draining;
     let any_healthy = candidates.iter().any(|candidate| candidate.healthy && is_open(candidate));
     let eligible =

@@ -15,36 +15,36 @@ use crate::config::{self, Locations, Problem, Target};
 use crate::net::tls::tls_connector;
 
 /// An upstream, with the state of its endpoints.
-pub struct Upstream {
+pub(crate) struct Upstream {
     /// Index in the configuration.
-    pub index: usize,
+    pub(crate) index: usize,
     /// Its name.
-    pub name: Arc<str>,
+    pub(crate) name: Arc<str>,
     /// What the operator said.
-    pub config: config::Upstream,
+    pub(crate) config: config::Upstream,
     /// In the order of the configuration.
     pub endpoints: Vec<Arc<Endpoint>>,
     /// For `https` endpoints.
-    pub tls: Option<TlsConnector>,
+    pub(crate) tls: Option<TlsConnector>,
     turn: AtomicUsize,
 }
 
 /// One endpoint.
 #[derive(Debug)]
-pub struct Endpoint {
+pub(crate) struct Endpoint {
     /// Index within the upstream.
-    pub index: usize,
+    pub(crate) index: usize,
     /// As typed.
-    pub label: Arc<str>,
+    pub(crate) label: Arc<str>,
     /// How it is reached.
-    pub target: Target,
+    pub(crate) target: Target,
     /// What is known of it.
-    pub state: Arc<EndpointState>,
+    pub(crate) state: Arc<EndpointState>,
 }
 
 /// What is known of an endpoint.
 #[derive(Debug)]
-pub struct EndpointState {
+pub(crate) struct EndpointState {
     healthy: AtomicBool,
     /// Checks that failed in a row.
     failures: AtomicU32,
@@ -55,27 +55,27 @@ pub struct EndpointState {
 
 /// What the last check of an endpoint found.
 #[derive(Debug, Clone)]
-pub struct Check {
+pub(crate) struct Check {
     /// When.
-    pub at: Instant,
+    pub(crate) at: Instant,
     /// How long connecting took, where it succeeded.
-    pub latency: Option<Duration>,
+    pub(crate) latency: Option<Duration>,
     /// Why it did not.
-    pub error: Option<String>,
+    pub(crate) error: Option<String>,
 }
 
 /// The state of every endpoint that a configuration has or a session is on, by the upstream's name
 /// and the endpoint's label.
 #[derive(Debug, Default)]
-pub struct EndpointTable(Mutex<HashMap<(String, String), Weak<EndpointState>>>);
+pub(crate) struct EndpointTable(Mutex<HashMap<(String, String), Weak<EndpointState>>>);
 
 /// A session's place on an endpoint.
 #[derive(Debug)]
-pub struct EndpointPlace(Arc<EndpointState>);
+pub(crate) struct EndpointPlace(Arc<EndpointState>);
 
 impl Upstream {
     /// Reads the CA file; an endpoint that `known` knows keeps its state.
-    pub fn new(
+    pub(crate) fn new(
         index: usize,
         config: &config::Upstream,
         locations: &Locations,
@@ -98,7 +98,7 @@ impl Upstream {
     }
 
     /// Picks an endpoint that is not among `tried` and takes a place on it.
-    pub fn pick(&self, tried: &[usize]) -> Option<(Arc<Endpoint>, EndpointPlace)> {
+    pub(crate) fn pick(&self, tried: &[usize]) -> Option<(Arc<Endpoint>, EndpointPlace)> {
         let candidates: Vec<_> = self
             .endpoints
             .iter()
@@ -117,23 +117,23 @@ impl Upstream {
     }
 
     /// Whether any endpoint that takes new sessions may be up.
-    pub fn has_healthy_endpoint(&self) -> bool {
+    pub(crate) fn has_healthy_endpoint(&self) -> bool {
         self.open_endpoints() > 0
     }
 
     /// Endpoints that take new sessions and may be up.
-    pub fn open_endpoints(&self) -> usize {
+    pub(crate) fn open_endpoints(&self) -> usize {
         let states = self.endpoints.iter().map(|endpoint| &endpoint.state);
         states.filter(|state| state.is_healthy() && !state.is_draining()).count()
     }
 
     /// The same, if no endpoint were being emptied.
-    pub fn would_have_healthy_endpoint(&self) -> bool {
+    pub(crate) fn would_have_healthy_endpoint(&self) -> bool {
         self.endpoints.iter().any(|endpoint| endpoint.state.is_healthy())
     }
 
     /// Why there is nobody to ask, when nobody has been asked.
-    pub fn nobody(&self) -> &'static str {
+    pub(crate) fn nobody(&self) -> &'static str {
         if self.endpoints.is_empty() {
             "it has no endpoint"
         } else {
@@ -172,17 +172,17 @@ impl Default for EndpointState {
 
 impl EndpointState {
     /// Not known to be down.
-    pub fn is_healthy(&self) -> bool {
+    pub(crate) fn is_healthy(&self) -> bool {
         self.healthy.load(Ordering::Acquire)
     }
 
     /// Sessions open or being opened.
-    pub fn sessions(&self) -> usize {
+    pub(crate) fn sessions(&self) -> usize {
         self.sessions.load(Ordering::Acquire)
     }
 
     /// Being emptied by an operator: it gets no new sessions.
-    pub fn is_draining(&self) -> bool {
+    pub(crate) fn is_draining(&self) -> bool {
         self.draining.load(Ordering::Acquire)
     }
 
@@ -192,7 +192,7 @@ impl EndpointState {
     }
 
     /// What the last check found; `None`: there was none.
-    pub fn last_check(&self) -> Option<Check> {
+    pub(crate) fn last_check(&self) -> Option<Check> {
         self.last_check.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 

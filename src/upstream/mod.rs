@@ -4,9 +4,9 @@
 //! [`request`] is what it is asked and [`answer`] what it says, [`open`] puts them together with the deadlines and the retry rule,
 //! and [`health`] watches in the background.
 
-pub mod answer;
-pub mod balance;
-pub mod endpoint;
-pub mod health;
-pub mod open;
-pub mod request;
+pub(crate) mod answer;
+pub(crate) mod balance;
+pub(crate) mod endpoint;
+pub(crate) mod health;
+pub(crate) mod open;
+pub(crate) mod request;

@@ -22,21 +22,21 @@ use crate::telemetry::Telemetry;
 
 /// An upstream that has answered 101.
 #[derive(Debug)]
-pub struct Opened {
+pub(crate) struct Opened {
     /// The connection.
-    pub stream: Stream,
+    pub(crate) stream: Stream,
     /// What came right behind the 101.
-    pub arrived: Vec<u8>,
+    pub(crate) arrived: Vec<u8>,
     /// The subprotocol it chose.
-    pub subprotocol: Option<String>,
+    pub(crate) subprotocol: Option<String>,
     /// Where it was opened.
-    pub endpoint: Arc<Endpoint>,
+    pub(crate) endpoint: Arc<Endpoint>,
     /// The session's place there.
-    pub place: EndpointPlace,
+    pub(crate) place: EndpointPlace,
 }
 
 /// Opens a connection; where it was tried, and the time spent, goes into `record`.
-pub async fn open(
+pub(crate) async fn open(
     upstream: &Upstream,
     ask: &UpstreamRequest<'_>,
     telemetry: &Telemetry,

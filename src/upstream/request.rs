@@ -17,9 +17,9 @@ use crate::outcome::rejection::{Rejection, TokenFault};
 use crate::session::id::SessionId;
 
 /// The upgrade request for one client; only its Host can depend on the endpoint.
-pub struct UpstreamRequest<'a> {
+pub(crate) struct UpstreamRequest<'a> {
     /// Sec-WebSocket-Key.
-    pub key: String,
+    pub(crate) key: String,
     request: &'a UpgradeRequest,
     parts: Forwardable,
     host: ForwardHost,
@@ -31,7 +31,7 @@ pub struct UpstreamRequest<'a> {
 impl<'a> UpstreamRequest<'a> {
     /// The request of this client as `route` has it forwarded: `parts` are what is left of it without
     /// its token, `identity` is what the token says of the user, if that is to be sent.
-    pub fn new(
+    pub(crate) fn new(
         route: &Route,
         request: &'a UpgradeRequest,
         parts: Forwardable,
@@ -46,12 +46,12 @@ impl<'a> UpstreamRequest<'a> {
     }
 
     /// The subprotocols it offers.
-    pub fn offered(&self) -> Vec<&str> {
+    pub(crate) fn offered(&self) -> Vec<&str> {
         subprotocol::upstream_offer(&self.parts.offered)
     }
 
     /// The request head for this endpoint.
-    pub fn head(&self, endpoint: &Endpoint) -> Result<Vec<u8>, Rejection> {
+    pub(crate) fn head(&self, endpoint: &Endpoint) -> Result<Vec<u8>, Rejection> {
         let own = host_of(&endpoint.target);
         let head = UpstreamHead {
             path: &self.request.path,

@@ -12,9 +12,16 @@ mod admin;
 mod admin_api;
 mod admin_cli;
 mod cli;
+// It runs the doctor, as it says.
+#[cfg(all(feature = "demo", feature = "doctor"))]
+mod demo;
+#[cfg(feature = "doctor")]
 mod doctor;
+#[cfg(feature = "doctor")]
 mod doctor_auth;
+#[cfg(feature = "doctor")]
 mod doctor_sessions;
+#[cfg(feature = "doctor")]
 mod doctor_upgrades;
 mod drain;
 mod endings;

@@ -16,10 +16,10 @@ use crate::telemetry::reading::{
 };
 
 /// How often a reading is wanted.
-pub const STEP: Duration = Duration::from_secs(5);
+pub(crate) const STEP: Duration = Duration::from_secs(5);
 
 /// The columns of [`History::rows`], in order.
-pub const COLUMNS: [&str; 16] = [
+pub(crate) const COLUMNS: [&str; 16] = [
     "at_s",
     "step_s",
     "sessions",
@@ -40,7 +40,7 @@ pub const COLUMNS: [&str; 16] = [
 
 /// The last hour.
 #[derive(Debug)]
-pub struct History {
+pub(crate) struct History {
     points: VecDeque<Point>,
     minutes: VecDeque<Minute>,
     /// Readings there have been.
@@ -72,27 +72,27 @@ struct Minute {
 
 /// What happened within a time.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Window {
+pub(crate) struct Window {
     /// How long it really is: a young process has no longer one.
-    pub length: Duration,
+    pub(crate) length: Duration,
     /// The same of [`Self::stages`], which are kept less often.
-    pub stages_length: Duration,
+    pub(crate) stages_length: Duration,
     /// Handshakes accepted.
-    pub accepted: u64,
+    pub(crate) accepted: u64,
     /// Connections closed unanswered.
-    pub dropped: u64,
+    pub(crate) dropped: u64,
     /// Connections that ended before they were answered.
-    pub unanswered: u64,
+    pub(crate) unanswered: u64,
     /// Handshakes refused, by [`refusals`].
-    pub refused: [u32; REFUSALS],
+    pub(crate) refused: [u32; REFUSALS],
     /// Sessions ended, by [`endings`].
-    pub ended: [u32; ENDINGS],
+    pub(crate) ended: [u32; ENDINGS],
     /// Messages from client and upstream.
-    pub messages: [u64; 2],
+    pub(crate) messages: [u64; 2],
     /// Bytes from client and upstream.
-    pub bytes: [u64; 2],
+    pub(crate) bytes: [u64; 2],
     /// Durations of handshake stages.
-    pub stages: [Durations; STAGES],
+    pub(crate) stages: [Durations; STAGES],
 }
 
 impl Default for History {
@@ -106,7 +106,7 @@ impl Default for History {
 
 impl History {
     /// Keeps what was read at `now`, and forgets what is older than an hour.
-    pub fn record(&mut self, now: Duration, reading: &Reading) {
+    pub(crate) fn record(&mut self, now: Duration, reading: &Reading) {
         push(&mut self.points, POINTS, Point::new(now, reading));
         self.count += 1;
         let is_due = self.minutes.back().is_none_or(|last| now >= last.at + MINUTE);
@@ -116,13 +116,13 @@ impl History {
     }
 
     /// What to ask [`Self::rows`] for next time.
-    pub fn next(&self) -> u64 {
+    pub(crate) fn next(&self) -> u64 {
         self.count
     }
 
     /// Steps from number `since` on, oldest first, each with [`COLUMNS`]. A number that is yet to come is one of
     /// another process, and gets all there is.
-    pub fn rows(&self, since: u64) -> Vec<Value> {
+    pub(crate) fn rows(&self, since: u64) -> Vec<Value> {
         let since = if since > self.count { 0 } else { since };
         let first = self.count - self.points.len() as u64;
         let skipped = usize::try_from(since.saturating_sub(first)).unwrap_or(usize::MAX);
@@ -132,7 +132,7 @@ impl History {
     }
 
     /// What happened within the last `length`, up to `reading` which is of `now`.
-    pub fn window(&self, now: Duration, reading: &Reading, length: Duration) -> Window {
+    pub(crate) fn window(&self, now: Duration, reading: &Reading, length: Duration) -> Window {
         let begin = now.saturating_sub(length);
         let before = latest(&self.points, |point| point.at, begin);
         let minute = latest(&self.minutes, |minute| minute.at, begin);
@@ -146,7 +146,8 @@ impl History {
     }
 
     /// Bytes of memory it takes at most.
-    pub const fn most_bytes() -> usize {
+    #[cfg(test)]
+    pub(crate) const fn most_bytes() -> usize {
         // A ring doubles while it grows: never past the next power of two.
         POINTS.next_power_of_two() * size_of::<Point>()
             + MINUTES.next_power_of_two() * size_of::<Minute>()
@@ -217,34 +218,34 @@ impl Window {
     }
 
     /// Handshakes refused for whatever reason.
-    pub fn refused_in_all(&self) -> u64 {
+    pub(crate) fn refused_in_all(&self) -> u64 {
         self.refused.iter().map(|&count| u64::from(count)).sum()
     }
 
     /// Sessions ended by one of the four.
-    pub fn ended_by(&self, by: By) -> u64 {
+    pub(crate) fn ended_by(&self, by: By) -> u64 {
         let of = endings().zip(self.ended).filter(|(label, _)| who(*label) == by);
         of.map(|(_, count)| u64::from(count)).sum()
     }
 
     /// The refusals that happened, by label.
-    pub fn refused(&self) -> impl Iterator<Item = (Label, u32)> {
+    pub(crate) fn refused(&self) -> impl Iterator<Item = (Label, u32)> {
         refusals().zip(self.refused).filter(|(_, count)| *count > 0)
     }
 
     /// The endings that happened, by label.
-    pub fn ended(&self) -> impl Iterator<Item = (Label, u32)> {
+    pub(crate) fn ended(&self) -> impl Iterator<Item = (Label, u32)> {
         endings().zip(self.ended).filter(|(_, count)| *count > 0)
     }
 }
 
 /// Milliseconds with three digits behind the point: what a page needs.
-pub fn milliseconds(seconds: f64) -> f64 {
+pub(crate) fn milliseconds(seconds: f64) -> f64 {
     (seconds * 1e6).round() / 1e3
 }
 
 /// Seconds with one digit behind the point.
-pub fn tenths(duration: Duration) -> f64 {
+pub(crate) fn tenths(duration: Duration) -> f64 {
     (duration.as_secs_f64() * 10.0).round() / 10.0
 }
 

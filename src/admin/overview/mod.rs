@@ -27,7 +27,7 @@ use crate::telemetry::reading::{Durations, Reading, endings, refusals, who};
 mod facts;
 
 /// The numbers of the page.
-pub static OVERVIEW: Resource = Resource {
+pub(crate) static OVERVIEW: Resource = Resource {
     path: "/api/overview",
     access: Access::Token,
     actions: &[Action { verb: Verb::Get, query: Takes::Only(&["since"]), handler: overview }],
@@ -35,7 +35,7 @@ pub static OVERVIEW: Resource = Resource {
 
 /// What is remembered for the page; as old as the process.
 #[derive(Debug)]
-pub struct Dashboard {
+pub(crate) struct Dashboard {
     started: Instant,
     /// By the clock on the wall.
     started_at: Timestamp,
@@ -45,7 +45,7 @@ pub struct Dashboard {
 
 impl Dashboard {
     /// Begins with the process.
-    pub fn new(now: Instant, at: Timestamp) -> Self {
+    pub(crate) fn new(now: Instant, at: Timestamp) -> Self {
         Self {
             started: now,
             started_at: at,

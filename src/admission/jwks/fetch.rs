@@ -27,7 +27,7 @@ use crate::telemetry::labels::KeyRefresh;
 
 /// Why a key set could not be fetched.
 #[derive(Debug, thiserror::Error)]
-pub enum FetchError {
+pub(crate) enum FetchError {
     /// Name, TCP, or an answer that breaks off; a file that cannot be read.
     #[error("{0}")]
     Unreachable(String),
@@ -59,7 +59,7 @@ pub enum FetchError {
 
 impl FetchError {
     /// The metric label.
-    pub fn result(&self) -> KeyRefresh {
+    pub(crate) fn result(&self) -> KeyRefresh {
         match self {
             Self::Unreachable(_) => KeyRefresh::Unreachable,
             Self::Tls(_) => KeyRefresh::Tls,
@@ -101,7 +101,7 @@ impl From<hyper::Error> for FetchError {
 /// # Errors
 ///
 /// When there is none, or none in time.
-pub async fn fetch(jwks: &Jwks) -> Result<ParsedSet, FetchError> {
+pub(crate) async fn fetch(jwks: &Jwks) -> Result<ParsedSet, FetchError> {
     let bytes = async {
         match &jwks.source {
             JwksSource::Url { target, authority, path } => {

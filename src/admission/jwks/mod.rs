@@ -23,17 +23,17 @@ use super::keys::KeySet;
 use crate::config::{Jwks, Locations, Problem, Verifier};
 use crate::net::tls::tls_connector;
 
-pub mod fetch;
-pub mod refresh;
+pub(crate) mod fetch;
+pub(crate) mod refresh;
 mod schedule;
-pub mod set;
+pub(crate) mod set;
 
 /// What is known of an issuer's keys.
-pub struct KeySource {
+pub(crate) struct KeySource {
     /// The verifier whose issuer it is.
-    pub verifier: String,
+    pub(crate) verifier: String,
     /// Where its keys are, and when they are fetched.
-    pub settings: Jwks,
+    pub(crate) settings: Jwks,
     known: watch::Sender<Known>,
     /// Held for a moment by tokens whose key is not known; never during a fetch.
     gate: Mutex<Gate>,
@@ -41,13 +41,13 @@ pub struct KeySource {
 }
 
 /// A key set and its age.
-pub struct Fetched {
+pub(crate) struct Fetched {
     /// The keys.
-    pub keys: KeySet,
+    pub(crate) keys: KeySet,
     /// When the fetch that got them began.
-    pub at: Instant,
+    pub(crate) at: Instant,
     /// The same in seconds since 1970.
-    pub unix: u64,
+    pub(crate) unix: u64,
 }
 
 #[derive(Default)]
@@ -72,7 +72,7 @@ impl KeySource {
     }
 
     /// The keys, unless there are none yet or they are too old.
-    pub fn current(&self, now: Instant) -> Option<Arc<Fetched>> {
+    pub(crate) fn current(&self, now: Instant) -> Option<Arc<Fetched>> {
         let fetched = self.known.borrow().fetched.clone()?;
         (fetched.age(now) < self.settings.stale).then_some(fetched)
     }
@@ -136,12 +136,12 @@ impl KeySource {
     }
 
     /// What was wrong with the last fetch, if anything was.
-    pub fn last_error(&self) -> Option<String> {
+    pub(crate) fn last_error(&self) -> Option<String> {
         self.known.borrow().error.clone()
     }
 
     /// The last good set, however old.
-    pub fn last(&self) -> Option<Arc<Fetched>> {
+    pub(crate) fn last(&self) -> Option<Arc<Fetched>> {
         self.known.borrow().fetched.clone()
     }
 
@@ -171,7 +171,7 @@ impl SourceTable {
     /// The source of a verifier with these settings: the one there is, with all that it knows. Other
     /// times for the same place are another source that begins with the same keys; another place
     /// begins with nothing.
-    pub fn source(&self, verifier: &Verifier, settings: &Jwks) -> Arc<KeySource> {
+    pub(crate) fn source(&self, verifier: &Verifier, settings: &Jwks) -> Arc<KeySource> {
         let mut sources = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         sources.retain(|source| source.strong_count() > 0);
         let known: Vec<_> = sources.iter().filter_map(Weak::upgrade).collect();
@@ -189,7 +189,7 @@ impl SourceTable {
 
 impl Fetched {
     /// Time since then.
-    pub fn age(&self, now: Instant) -> Duration {
+    pub(crate) fn age(&self, now: Instant) -> Duration {
         now.saturating_duration_since(self.at)
     }
 }

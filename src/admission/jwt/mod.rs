@@ -67,7 +67,7 @@ impl Unverified {
 }
 
 /// A token taken apart, its form checked and nothing else.
-pub struct Token<'a> {
+pub(crate) struct Token<'a> {
     header: Header,
     claims: Map<String, Value>,
     /// Header and payload as sent, with the dot between.
@@ -97,7 +97,7 @@ impl<'a> Token<'a> {
     /// # Errors
     ///
     /// When its form is wrong.
-    pub fn parse(token: &'a str) -> Result<Self, TokenFault> {
+    pub(crate) fn parse(token: &'a str) -> Result<Self, TokenFault> {
         if token.len() > MAX_TOKEN_BYTES {
             return Err(TokenFault::Malformed("it is longer than 16 KiB"));
         }
@@ -127,7 +127,7 @@ impl<'a> Token<'a> {
     /// # Errors
     ///
     /// When there is no such key, or none of them has signed it.
-    pub fn check_signature(&self, sets: &[&KeySet], now: u64) -> Result<(), TokenFault> {
+    pub(crate) fn check_signature(&self, sets: &[&KeySet], now: u64) -> Result<(), TokenFault> {
         let algorithm = self.header.algorithm.ok_or(TokenFault::KeyUnknown)?;
         let kid = self.header.kid.as_deref();
         let candidates = sets.iter().flat_map(|keys| keys.candidates(algorithm, kid, now));
@@ -145,7 +145,12 @@ impl<'a> Token<'a> {
     /// Whether a public key that is in none of these sets could make it a good one. Not if its key is
     /// among them by name, nor if its claims keep it out whoever signed it: the tokens of yesterday
     /// that old tabs come back with are not worth asking anybody for their keys.
-    pub fn could_have_another_key(&self, verifier: &Verifier, sets: &[&KeySet], now: u64) -> bool {
+    pub(crate) fn could_have_another_key(
+        &self,
+        verifier: &Verifier,
+        sets: &[&KeySet],
+        now: u64,
+    ) -> bool {
         let Some(algorithm) = self.header.algorithm.filter(|one| !is_hmac(*one)) else {
             return false;
         };
@@ -159,7 +164,7 @@ impl<'a> Token<'a> {
     /// # Errors
     ///
     /// The first rule that does not hold.
-    pub fn accept(self, verifier: &Verifier, now: u64) -> Result<Identity, TokenFault> {
+    pub(crate) fn accept(self, verifier: &Verifier, now: u64) -> Result<Identity, TokenFault> {
         let checked = self.check_claims(verifier, now)?;
         let (user, issuer) = (checked.user.into(), checked.issuer.map(Into::into));
         let expires_at = checked.expires_at;

@@ -38,7 +38,7 @@ impl KeySet {
 
     /// The keys a token of this algorithm and `kid` may be signed with at `now`: those with its `kid`
     /// and those without one. For a token without `kid` that leaves the keys without.
-    pub fn candidates(
+    pub(crate) fn candidates(
         &self,
         algorithm: Algorithm,
         kid: Option<&str>,
@@ -51,22 +51,22 @@ impl KeySet {
     }
 
     /// Whether it has a key of exactly this `kid` and algorithm.
-    pub fn names(&self, algorithm: Algorithm, kid: &str, now: u64) -> bool {
+    pub(crate) fn names(&self, algorithm: Algorithm, kid: &str, now: u64) -> bool {
         self.live(now).any(|key| key.algorithm == algorithm && key.kid.as_deref() == Some(kid))
     }
 
     /// How many are used at `now`.
-    pub fn count(&self, now: u64) -> usize {
+    pub(crate) fn count(&self, now: u64) -> usize {
         self.live(now).count()
     }
 
     /// Whether no key is left at `now`.
-    pub fn is_empty(&self, now: u64) -> bool {
+    pub(crate) fn is_empty(&self, now: u64) -> bool {
         self.live(now).next().is_none()
     }
 
     /// Its keys, whether still used or not.
-    pub fn keys(&self) -> &[VerificationKey] {
+    pub(crate) fn keys(&self) -> &[VerificationKey] {
         &self.keys
     }
 

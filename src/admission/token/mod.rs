@@ -20,7 +20,7 @@ use crate::outcome::rejection::TokenFault;
 
 /// Start of the subprotocol entry that carries a token, as Kubernetes does it: what follows is the
 /// token in base64url without padding, since a subprotocol is an RFC 9110 `token`.
-pub const SUBPROTOCOL_PREFIX: &str = "base64url.bearer.authorization.framegate.";
+pub(crate) const SUBPROTOCOL_PREFIX: &str = "base64url.bearer.authorization.framegate.";
 
 /// Longest token taken, in bytes. A request head has no more room either.
 pub const MAX_TOKEN_BYTES: usize = 16 * 1024;
@@ -83,7 +83,7 @@ pub fn extract(
 }
 
 /// Offered subprotocols that are tokens because they follow the NAME of a source `subprotocol:NAME`.
-pub fn named_entries<'a>(sources: &[TokenSource], offered: &'a [String]) -> Vec<&'a str> {
+pub(crate) fn named_entries<'a>(sources: &[TokenSource], offered: &'a [String]) -> Vec<&'a str> {
     let after = |source: &TokenSource| match source {
         TokenSource::SubprotocolAfter(name) => {
             let at = offered.iter().position(|entry| entry == name)?;
@@ -268,7 +268,7 @@ fn form_decode(text: &str) -> Cow<'_, [u8]> {
 }
 
 /// The request as it came.
-pub fn untouched(request: &UpgradeRequest) -> Forwardable {
+pub(crate) fn untouched(request: &UpgradeRequest) -> Forwardable {
     Forwardable {
         headers: request.headers.clone(),
         query: request.query.clone(),

@@ -20,39 +20,39 @@ use crate::admission::keys::is_hmac;
 
 /// Arguments of `framegate token`.
 #[derive(Debug, Clone, Args)]
-pub struct TokenArgs {
+pub(crate) struct TokenArgs {
     /// Private key (PEM) for RS, PS, ES and EdDSA; the secret (raw or JWK) for HS
     #[arg(long, value_name = "FILE")]
-    pub key: PathBuf,
+    pub(crate) key: PathBuf,
     /// HS256, HS384, HS512, RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384 or EdDSA
     #[arg(long, value_name = "A", value_parser = parse_algorithm)]
-    pub algorithm: Algorithm,
+    pub(crate) algorithm: Algorithm,
     /// The user: claim `sub`
     #[arg(long, value_name = "U")]
-    pub user: String,
+    pub(crate) user: String,
     /// How long it is valid from now; negative (-1m) makes an expired one
     #[arg(long, default_value = "5m", allow_hyphen_values = true)]
-    pub ttl: Ttl,
+    pub(crate) ttl: Ttl,
     /// A further claim, which wins over the other options; JSON if it parses as such, else a string
     #[arg(long = "claim", value_name = "K=V", value_parser = parse_claim)]
-    pub claims: Vec<(String, Value)>,
+    pub(crate) claims: Vec<(String, Value)>,
     /// Key id (header `kid`)
     #[arg(long)]
-    pub kid: Option<String>,
+    pub(crate) kid: Option<String>,
     /// Header `typ`, such as at+jwt; JWT if left out
     #[arg(long = "type", value_name = "TYP")]
-    pub typ: Option<String>,
+    pub(crate) typ: Option<String>,
     /// Claim `iss`
     #[arg(long)]
-    pub issuer: Option<String>,
+    pub(crate) issuer: Option<String>,
     /// Claim `aud`; may be given more than once
     #[arg(long = "audience", value_name = "AUDIENCE")]
-    pub audiences: Vec<String>,
+    pub(crate) audiences: Vec<String>,
 }
 
 /// Time from now to `exp`, in whole seconds; negative: in the past.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Ttl(pub i64);
+pub(crate) struct Ttl(pub(crate) i64);
 
 impl std::str::FromStr for Ttl {
     type Err = String;
@@ -76,7 +76,7 @@ impl fmt::Display for Ttl {
 
 /// Why no token could be minted.
 #[derive(Debug, thiserror::Error)]
-pub enum TokenError {
+pub(crate) enum TokenError {
     /// The key file cannot be read.
     #[error("cannot read {file:?}: {source}")]
     Read {
@@ -123,14 +123,14 @@ pub enum SigningKeyFault {
 /// The key does not fit the algorithm.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the key cannot sign {0:?} tokens")]
-pub struct SignError(pub Algorithm);
+pub struct SignError(pub(crate) Algorithm);
 
 /// Mints the token that `args` ask for, from the key file and the time of day.
 ///
 /// # Errors
 ///
 /// When the key file cannot be read or does not fit the algorithm, or a claim was given twice.
-pub fn run(args: &TokenArgs) -> Result<String, TokenError> {
+pub(crate) fn run(args: &TokenArgs) -> Result<String, TokenError> {
     let bytes = std::fs::read(&args.key)
         .map_err(|source| TokenError::Read { file: args.key.clone(), source })?;
     let key = signing_key(args.algorithm, &bytes)

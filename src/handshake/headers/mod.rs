@@ -101,11 +101,11 @@ pub enum HeadError {
 }
 
 /// Bytes of X-Auth-Claims at most.
-pub const MAX_CLAIMS: usize = 8 * 1024;
+pub(crate) const MAX_CLAIMS: usize = 8 * 1024;
 
 impl Scheme {
     /// As in X-Forwarded-Proto.
-    pub const fn as_str(self) -> &'static str {
+    pub(crate) const fn as_str(self) -> &'static str {
         match self {
             Self::Http => "http",
             Self::Https => "https",

@@ -25,7 +25,7 @@ use space::{append, exhausted, needed};
 mod space;
 
 /// A client's TLS connection, handshaken.
-pub struct ServerTls {
+pub(crate) struct ServerTls {
     tcp: TcpStream,
     connection: UnbufferedServerConnection,
     /// The begin of a record, or of a handshake message, that has not wholly come.
@@ -50,7 +50,7 @@ pub struct ServerTls {
 impl ServerTls {
     /// Shakes hands with the client at the other end of `tcp`; if it `shows_certificate`, its messages
     /// may be large.
-    pub async fn accept(
+    pub(crate) async fn accept(
         tcp: TcpStream,
         config: Arc<ServerConfig>,
         shows_certificate: bool,

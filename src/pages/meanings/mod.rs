@@ -14,22 +14,22 @@ use crate::protocol::ws::close::CloseStatus;
 mod sentences;
 
 use sentences::CODES;
-pub use sentences::meaning;
+pub(crate) use sentences::meaning;
 
 /// A meaning, a cure, and whether a client should come back by itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Meaning {
+pub(crate) struct Meaning {
     /// What happened.
-    pub meaning: &'static str,
+    pub(crate) meaning: &'static str,
     /// What to do.
-    pub cure: &'static str,
+    pub(crate) cure: &'static str,
     /// What a client should do by itself.
-    pub retry: Retry,
+    pub(crate) retry: Retry,
 }
 
 /// Whether a client should come back by itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Retry {
+pub(crate) enum Retry {
     /// The same attempt would end in the same way.
     No,
     /// After a pause that grows and is never the same for two clients.
@@ -37,7 +37,7 @@ pub enum Retry {
 }
 
 /// Both tables, as the page reads them.
-pub fn tables() -> Value {
+pub(crate) fn tables() -> Value {
     let labels: Vec<_> = Label::ALL.iter().map(|label| row(*label)).collect();
     let codes: Vec<_> = CODES
         .iter()

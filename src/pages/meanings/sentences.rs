@@ -5,7 +5,7 @@ use crate::outcome::label::Label;
 
 /// What a label means.
 #[allow(clippy::too_many_lines, reason = "one row per label")]
-pub fn meaning(label: Label) -> Meaning {
+pub(crate) fn meaning(label: Label) -> Meaning {
     match label {
         Label::BadRequest => no(
             "The request was no valid WebSocket handshake.",

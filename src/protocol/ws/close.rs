@@ -27,15 +27,15 @@ impl std::fmt::Display for CloseStatus {
 }
 
 /// Longest reason: a control frame's 125 bytes less the code (RFC 6455 section 5.5).
-pub const MAX_REASON: usize = 123;
+pub(crate) const MAX_REASON: usize = 123;
 
 /// Whether `code` may stand in a Close frame.
-pub const fn is_legal(code: u16) -> bool {
+pub(crate) const fn is_legal(code: u16) -> bool {
     matches!(code, 1000..=1003 | 1007..=1014 | 3000..=4999)
 }
 
 /// Reads the unmasked payload of a Close frame (RFC 6455 section 5.5.1).
-pub fn parse(payload: &[u8]) -> Result<CloseStatus, Violation> {
+pub(crate) fn parse(payload: &[u8]) -> Result<CloseStatus, Violation> {
     match payload {
         [] => Ok(CloseStatus::Empty),
         // "If there is a body, the first two bytes of the body MUST be a 2-byte unsigned integer".

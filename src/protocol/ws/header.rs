@@ -7,7 +7,7 @@ use super::violation::{Side, Violation};
 
 /// What a frame is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Opcode {
+pub(crate) enum Opcode {
     /// 0: goes on with the message begun before.
     Continuation,
     /// 1
@@ -36,7 +36,7 @@ impl Opcode {
     }
 
     /// The word in logs.
-    pub const fn as_str(self) -> &'static str {
+    pub(crate) const fn as_str(self) -> &'static str {
         match self {
             Self::Continuation => "continuation",
             Self::Text => "text",
@@ -48,7 +48,7 @@ impl Opcode {
     }
 
     /// Whether it is a control frame (section 5.5).
-    pub const fn is_control(self) -> bool {
+    pub(crate) const fn is_control(self) -> bool {
         matches!(self, Self::Close | Self::Ping | Self::Pong)
     }
 }
@@ -57,15 +57,15 @@ impl Opcode {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Header {
     /// Last (or only) frame of its message.
-    pub fin: bool,
+    pub(crate) fin: bool,
     /// What the frame is.
-    pub opcode: Opcode,
+    pub(crate) opcode: Opcode,
     /// Masking key, from clients.
-    pub mask: Option<[u8; 4]>,
+    pub(crate) mask: Option<[u8; 4]>,
     /// Bytes of the header itself.
-    pub header_len: usize,
+    pub(crate) header_len: usize,
     /// Bytes of payload; at most 2^63 - 1.
-    pub payload_len: u64,
+    pub(crate) payload_len: u64,
 }
 
 /// Reads the header at the begin of `bytes`; `None` when more bytes are needed.

@@ -22,11 +22,11 @@ pub enum MessageKind {
 }
 
 impl MessageKind {
-    /// All kinds, in the order of [`Counts::messages`].
-    pub const ALL: [Self; 4] = [Self::Text, Self::Binary, Self::Ping, Self::Pong];
+    /// All kinds, in the order of `session::traffic::Counts::messages`.
+    pub(crate) const ALL: [Self; 4] = [Self::Text, Self::Binary, Self::Ping, Self::Pong];
 
     /// The metric label.
-    pub const fn as_str(self) -> &'static str {
+    pub(crate) const fn as_str(self) -> &'static str {
         match self {
             Self::Text => "text",
             Self::Binary => "binary",
@@ -38,7 +38,7 @@ impl MessageKind {
 
 /// How a frame is masked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Masking {
+pub(crate) enum Masking {
     /// Towards a client: not at all.
     None,
     /// Towards an upstream: with this key.
@@ -46,7 +46,7 @@ pub enum Masking {
 }
 
 /// A Close frame; without code it is empty. The reason is cut at a character within 123 bytes.
-pub fn close(code: Option<u16>, reason: &str, masking: Masking) -> Vec<u8> {
+pub(crate) fn close(code: Option<u16>, reason: &str, masking: Masking) -> Vec<u8> {
     let mut payload = Vec::new();
     if let Some(code) = code {
         payload.extend_from_slice(&code.to_be_bytes());
@@ -57,17 +57,17 @@ pub fn close(code: Option<u16>, reason: &str, masking: Masking) -> Vec<u8> {
 }
 
 /// A Ping frame with this payload (at most 125 bytes).
-pub fn ping(payload: &[u8], masking: Masking) -> Vec<u8> {
+pub(crate) fn ping(payload: &[u8], masking: Masking) -> Vec<u8> {
     frame(OpCode::Control(Control::Ping), payload.to_vec(), masking)
 }
 
 /// The Pong that answers a Ping with this payload (at most 125 bytes).
-pub fn pong(payload: &[u8], masking: Masking) -> Vec<u8> {
+pub(crate) fn pong(payload: &[u8], masking: Masking) -> Vec<u8> {
     frame(OpCode::Control(Control::Pong), payload.to_vec(), masking)
 }
 
 /// A text message in one frame.
-pub fn text(text: &str, masking: Masking) -> Vec<u8> {
+pub(crate) fn text(text: &str, masking: Masking) -> Vec<u8> {
     frame(OpCode::Data(Data::Text), text.as_bytes().to_vec(), masking)
 }
 
@@ -100,7 +100,7 @@ pub fn unmask(bytes: &mut [u8], key: [u8; 4], offset: usize) {
 
 /// Whether masked bytes are ASCII under their mask, without unmasking them: only the highest bit of
 /// each is of interest.
-pub fn is_ascii_masked(bytes: &[u8], key: [u8; 4], offset: usize) -> bool {
+pub(crate) fn is_ascii_masked(bytes: &[u8], key: [u8; 4], offset: usize) -> bool {
     let (rotated, word) = rotated(key, offset);
     let (chunks, rest) = bytes.as_chunks::<8>();
     let mut all = 0;

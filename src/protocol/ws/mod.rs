@@ -5,9 +5,9 @@
 //! and [`violation`] names every breach.
 #![cfg_attr(not(test), deny(clippy::indexing_slicing, clippy::cast_possible_truncation))]
 
-pub mod close;
-pub mod header;
-pub mod inspector;
-pub mod message;
-pub mod utf8;
-pub mod violation;
+pub(crate) mod close;
+pub(crate) mod header;
+pub(crate) mod inspector;
+pub(crate) mod message;
+pub(crate) mod utf8;
+pub(crate) mod violation;

@@ -5,11 +5,11 @@
 
 /// The bytes are not UTF-8.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct NotUtf8;
+pub(crate) struct NotUtf8;
 
 /// State of a text message that has been read up to some byte.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Utf8Stream {
+pub(crate) struct Utf8Stream {
     /// Begin of a character whose end has not come yet.
     tail: [u8; 4],
     len: u8,
@@ -17,7 +17,7 @@ pub struct Utf8Stream {
 
 impl Utf8Stream {
     /// Checks the next bytes.
-    pub fn feed(&mut self, mut bytes: &[u8]) -> Result<(), NotUtf8> {
+    pub(crate) fn feed(&mut self, mut bytes: &[u8]) -> Result<(), NotUtf8> {
         while self.len > 0 {
             let Some((first, rest)) = bytes.split_first() else { return Ok(()) };
             bytes = rest;
@@ -37,12 +37,12 @@ impl Utf8Stream {
     }
 
     /// Whether the bytes so far end with a whole character: then ASCII may follow unlooked at.
-    pub fn is_between_characters(&self) -> bool {
+    pub(crate) fn is_between_characters(&self) -> bool {
         self.len == 0
     }
 
     /// Checks that the text does not end within a character.
-    pub fn finish(&mut self) -> Result<(), NotUtf8> {
+    pub(crate) fn finish(&mut self) -> Result<(), NotUtf8> {
         let whole = self.is_between_characters();
         *self = Self::default();
         if whole { Ok(()) } else { Err(NotUtf8) }

@@ -11,10 +11,10 @@ pub enum Side {
 
 impl Side {
     /// Both.
-    pub const ALL: [Self; 2] = [Self::Client, Self::Upstream];
+    pub(crate) const ALL: [Self; 2] = [Self::Client, Self::Upstream];
 
     /// The word in logs and metrics.
-    pub const fn as_str(self) -> &'static str {
+    pub(crate) const fn as_str(self) -> &'static str {
         match self {
             Self::Client => "client",
             Self::Upstream => "upstream",
@@ -22,7 +22,7 @@ impl Side {
     }
 
     /// The other end.
-    pub const fn other(self) -> Self {
+    pub(crate) const fn other(self) -> Self {
         match self {
             Self::Client => Self::Upstream,
             Self::Upstream => Self::Client,
@@ -67,18 +67,18 @@ pub enum Violation {
 
 /// What a route allows of a message, for the words of a violation.
 #[derive(Debug, Clone, Copy)]
-pub struct MessageLimits {
+pub(crate) struct MessageLimits {
     /// Largest message of the client in bytes (`limits.message_size`).
-    pub message_size: u64,
+    pub(crate) message_size: u64,
     /// Largest message of the upstream in bytes (`limits.upstream_message_size`).
-    pub upstream_message_size: u64,
+    pub(crate) upstream_message_size: u64,
     /// Most fragments of a message (`limits.fragments`).
-    pub fragments: u32,
+    pub(crate) fragments: u32,
 }
 
 impl Violation {
     /// The metric label.
-    pub const fn kind(self) -> &'static str {
+    pub(crate) const fn kind(self) -> &'static str {
         match self {
             Self::Rsv => "rsv",
             Self::Mask => "mask",
@@ -94,7 +94,7 @@ impl Violation {
 
     /// The breach by frames of this side; where RFC 6455 allows what the route does not, with the
     /// setting.
-    pub fn told(self, from: Side) -> String {
+    pub(crate) fn told(self, from: Side) -> String {
         match (self, from) {
             (Self::Size, Side::Client) => "the message is larger than limits.message_size",
             (Self::Size, Side::Upstream) => {
@@ -107,7 +107,7 @@ impl Violation {
     }
 
     /// The same with the value that the setting has.
-    pub fn told_with(self, from: Side, limits: MessageLimits) -> String {
+    pub(crate) fn told_with(self, from: Side, limits: MessageLimits) -> String {
         let told = self.told(from);
         match (self, from) {
             (Self::Size, Side::Client) => format!("{told}, {} bytes", limits.message_size),
@@ -120,7 +120,7 @@ impl Violation {
     }
 
     /// All metric labels.
-    pub const KINDS: [&'static str; 9] = [
+    pub(crate) const KINDS: [&'static str; 9] = [
         "rsv",
         "mask",
         "opcode",

@@ -69,7 +69,7 @@ impl AccessSwitch {
 }
 
 /// The line for `record`, without line end; `now` is its time.
-pub fn line(record: &SessionRecord, format: LogFormat, now: Timestamp) -> String {
+pub(crate) fn line(record: &SessionRecord, format: LogFormat, now: Timestamp) -> String {
     match format {
         LogFormat::Text => text(record, now),
         LogFormat::Json => json(record, now),

@@ -8,7 +8,7 @@ use crate::telemetry::metrics::unix_now;
 /// The gateway itself.
 impl Telemetry {
     /// The gateway begins to go down: not ready from now on, serving for `announce`, gone after `limit`.
-    pub fn drain_announced(&self, announce: Duration, limit: Duration) {
+    pub(crate) fn drain_announced(&self, announce: Duration, limit: Duration) {
         let families = &self.metrics.families;
         families.draining.set(1);
         let limit = i64::try_from(limit.as_secs()).unwrap_or(i64::MAX);
@@ -20,13 +20,13 @@ impl Telemetry {
     }
 
     /// The gateway closes the sessions that are open, so many.
-    pub fn drain_started(&self, sessions: usize, window: Duration) {
+    pub(crate) fn drain_started(&self, sessions: usize, window: Duration) {
         let window = window.as_secs_f64();
         tracing::info!(sessions, window_seconds = window, "drain started");
     }
 
     /// The drain is over; so many sessions had to be aborted.
-    pub fn drain_finished(&self, aborted: usize) {
+    pub(crate) fn drain_finished(&self, aborted: usize) {
         if aborted == 0 {
             tracing::info!("drain finished, every session was closed");
         } else {
@@ -38,28 +38,28 @@ impl Telemetry {
 /// What an operator has closed.
 impl Telemetry {
     /// So many sessions are being closed to lighten the load.
-    pub fn shed_started(&self, sessions: usize, window: Duration) {
+    pub(crate) fn shed_started(&self, sessions: usize, window: Duration) {
         let window = window.as_secs_f64();
         tracing::info!(sessions, window_seconds = window, "sessions are being shed");
     }
 
     /// A shed is over.
-    pub fn shed_finished(&self) {
+    pub(crate) fn shed_finished(&self) {
         tracing::info!("every session to be shed has been told to close");
     }
 
     /// An operator has stopped a shed: so many sessions were told to close, the others stay.
-    pub fn shed_stopped(&self, told: usize, left: usize) {
+    pub(crate) fn shed_stopped(&self, told: usize, left: usize) {
         tracing::info!(told, left, "shedding was stopped");
     }
 
     /// The same, because another shed or the end of the gateway takes its place.
-    pub fn shed_replaced(&self, told: usize, left: usize) {
+    pub(crate) fn shed_replaced(&self, told: usize, left: usize) {
         tracing::info!(told, left, "shedding was replaced by another");
     }
 
     /// An endpoint gets no new sessions, and those on it are being closed.
-    pub fn endpoint_drain_started(
+    pub(crate) fn endpoint_drain_started(
         &self,
         upstream: usize,
         endpoint: usize,
@@ -81,7 +81,7 @@ impl Telemetry {
     }
 
     /// No session is left on an endpoint that is being emptied.
-    pub fn endpoint_emptied(&self, upstream: usize, endpoint: usize) {
+    pub(crate) fn endpoint_emptied(&self, upstream: usize, endpoint: usize) {
         let Some(group) = self.metrics.upstream(upstream) else { return };
         let Some(metrics) = group.endpoints.get(endpoint) else { return };
         let (upstream, endpoint) = (group.name.as_str(), metrics.label.as_str());
@@ -89,7 +89,7 @@ impl Telemetry {
     }
 
     /// An endpoint gets new sessions again.
-    pub fn endpoint_drain_ended(&self, upstream: usize, endpoint: usize) {
+    pub(crate) fn endpoint_drain_ended(&self, upstream: usize, endpoint: usize) {
         let Some(group) = self.metrics.upstream(upstream) else { return };
         let Some(metrics) = group.endpoints.get(endpoint) else { return };
         metrics.draining.set(0);

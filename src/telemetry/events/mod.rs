@@ -46,13 +46,13 @@ impl Throttles {
 /// From accept to the 101.
 impl Telemetry {
     /// A connection was closed right after accept: everything, the reserve for refusals too, is used.
-    pub fn connection_dropped(&self, listener: &str, client: IpAddr) {
+    pub(crate) fn connection_dropped(&self, listener: &str, client: IpAddr) {
         self.metrics.handshakes(None).dropped.inc();
         tracing::debug!(listener, %client, "connection dropped: no place is left, even to refuse it");
     }
 
     /// The listener could not accept; `error` is usually a lack of file descriptors.
-    pub fn accept_failed(&self, listener: &str, error: &dyn Display) {
+    pub(crate) fn accept_failed(&self, listener: &str, error: &dyn Display) {
         self.metrics.accept_failed(listener);
         if let Some(suppressed) = self.throttles.accept.pass(Instant::now()) {
             tracing::warn!(listener, %error, suppressed, "a connection could not be accepted");
@@ -60,13 +60,13 @@ impl Telemetry {
     }
 
     /// A client offered an extension, and it was removed from the request upstream.
-    pub fn extension_stripped(&self, name: &str) {
+    pub(crate) fn extension_stripped(&self, name: &str) {
         let extension = StrippedExtension::of(name).as_str();
         self.metrics.families.extensions_stripped.with_label_values(&[extension]).inc();
     }
 
     /// An attempt to connect to an endpoint failed.
-    pub fn connect_failed(
+    pub(crate) fn connect_failed(
         &self,
         upstream: usize,
         endpoint: usize,
@@ -86,24 +86,24 @@ impl Telemetry {
     }
 
     /// A handshake was accepted: the upstream answered 101, the client is told so.
-    pub fn handshake_accepted(&self, route: usize, steps: &Steps) {
+    pub(crate) fn handshake_accepted(&self, route: usize, steps: &Steps) {
         self.metrics.handshakes(Some(route)).accepted(steps);
     }
 
     /// An upstream has answered a handshake of this route with a status instead of 101.
-    pub fn upstream_refused(&self, route: usize, status: u16) {
+    pub(crate) fn upstream_refused(&self, route: usize, status: u16) {
         self.metrics.handshakes(Some(route)).upstream_refused(status);
     }
 
     /// The accepted handshake was that of a user whose last session ended less than 60 s ago.
-    pub fn user_reconnected(&self, route: usize) {
+    pub(crate) fn user_reconnected(&self, route: usize) {
         if let Some(metrics) = self.metrics.route(Some(route)) {
             metrics.reconnects.inc();
         }
     }
 
     /// Session `evicted` ends so that session `by` can have its place.
-    pub fn user_evicted(&self, reason: EvictionReason, evicted: SessionId, by: SessionId) {
+    pub(crate) fn user_evicted(&self, reason: EvictionReason, evicted: SessionId, by: SessionId) {
         self.metrics.families.evictions.with_label_values(&[reason.as_str()]).inc();
         tracing::debug!(reason = reason.as_str(), id = %evicted, %by, "session evicted");
     }
@@ -112,7 +112,7 @@ impl Telemetry {
 /// During a session.
 impl Telemetry {
     /// A peer broke RFC 6455 or a limit on messages.
-    pub fn violation_seen(&self, peer: Side, violation: Violation, id: SessionId) {
+    pub(crate) fn violation_seen(&self, peer: Side, violation: Violation, id: SessionId) {
         let labels = [peer.as_str(), violation.kind()];
         self.metrics.families.protocol_errors.with_label_values(&labels).inc();
         let (peer, violation) = (peer.as_str(), violation.told(peer));
@@ -120,26 +120,26 @@ impl Telemetry {
     }
 
     /// A client exceeded its message rate. Once per pause, not per frame.
-    pub fn messages_limited(&self, action: LimitAction, id: SessionId) {
+    pub(crate) fn messages_limited(&self, action: LimitAction, id: SessionId) {
         self.metrics.families.messages_limited.with_label_values(&[action.as_str()]).inc();
         tracing::debug!(action = action.as_str(), %id, "message rate exceeded");
     }
 
     /// An operator ends a session.
-    pub fn session_kicked(&self, ending: &Ending, id: SessionId, user: Option<&str>) {
+    pub(crate) fn session_kicked(&self, ending: &Ending, id: SessionId, user: Option<&str>) {
         let Ending::Kicked { code, reason } = ending else { return };
         tracing::info!(%id, user, code, reason, "session kicked");
     }
 
     /// The gateway's ping was answered after `rtt`.
-    pub fn pong_received(&self, leg: Side, rtt: Duration) {
+    pub(crate) fn pong_received(&self, leg: Side, rtt: Duration) {
         if let Some(histogram) = self.metrics.ping_rtt(leg) {
             histogram.observe(rtt.as_secs_f64());
         }
     }
 
     /// The gateway's ping was not answered in time.
-    pub fn pong_missed(&self, leg: Side, id: SessionId) {
+    pub(crate) fn pong_missed(&self, leg: Side, id: SessionId) {
         self.metrics.families.pong_timeouts.with_label_values(&[leg.as_str()]).inc();
         tracing::debug!(leg = leg.as_str(), %id, "ping not answered in time");
     }
@@ -150,7 +150,7 @@ impl Telemetry {
     /// A connection is over: all that is counted of its end, and its access-log line. Call it
     /// exactly once for each record, with the index of its route; traffic goes through
     /// [`super::metrics::Metrics::add_traffic`], which live sessions use too.
-    pub fn connection_recorded(&self, record: &SessionRecord, route: Option<usize>) {
+    pub(crate) fn connection_recorded(&self, record: &SessionRecord, route: Option<usize>) {
         let handshakes = self.metrics.handshakes(route);
         let codes = &self.metrics.close_codes;
         match record.outcome {
@@ -181,7 +181,7 @@ impl Telemetry {
     }
 
     /// Something happened that the code rules out; `what` is a constant sentence.
-    pub fn fault_seen(&self, what: &'static str, error: &dyn Display) {
+    pub(crate) fn fault_seen(&self, what: &'static str, error: &dyn Display) {
         tracing::error!(fault = what, %error, "internal error");
     }
 }
@@ -189,12 +189,12 @@ impl Telemetry {
 /// Of the gateway itself.
 impl Telemetry {
     /// A listener takes connections.
-    pub fn listener_opened(&self, listener: &str, address: &dyn Display) {
+    pub(crate) fn listener_opened(&self, listener: &str, address: &dyn Display) {
         tracing::info!(listener, %address, "listening");
     }
 
     /// An endpoint could not be checked for want of something in the gateway itself.
-    pub fn check_failed_here(&self, upstream: usize, endpoint: usize, error: &dyn Display) {
+    pub(crate) fn check_failed_here(&self, upstream: usize, endpoint: usize, error: &dyn Display) {
         let Some(group) = self.metrics.upstream(upstream) else { return };
         let throttle = self.throttles.connect.get(upstream);
         if let Some(suppressed) = throttle.and_then(|throttle| throttle.pass(Instant::now())) {
@@ -207,7 +207,7 @@ impl Telemetry {
     }
 
     /// A health check changed its mind on an endpoint.
-    pub fn endpoint_health_changed(
+    pub(crate) fn endpoint_health_changed(
         &self,
         upstream: usize,
         endpoint: usize,
@@ -231,7 +231,10 @@ impl Telemetry {
     }
 
     /// These certificates are served from now on: name and end of validity in seconds since 1970.
-    pub fn certificates_loaded<'a>(&self, certificates: impl IntoIterator<Item = (&'a str, i64)>) {
+    pub(crate) fn certificates_loaded<'a>(
+        &self,
+        certificates: impl IntoIterator<Item = (&'a str, i64)>,
+    ) {
         let family = &self.metrics.families.certificate_not_after;
         // A certificate that is no longer served must not go on warning of its end.
         family.reset();
@@ -249,7 +252,7 @@ impl Telemetry {
 
     /// The keys of a verifier are fetched from now on; what is known of them was fetched then, in seconds
     /// since 1970 (0: nothing is).
-    pub fn key_source_opened(&self, verifier: &str, last_success: u64) {
+    pub(crate) fn key_source_opened(&self, verifier: &str, last_success: u64) {
         if let Some(metrics) = self.metrics.keys(verifier) {
             metrics.set_last_success(last_success);
         }
@@ -257,7 +260,12 @@ impl Telemetry {
 
     /// The key set of a verifier was fetched, at `unix` seconds since 1970. `news`, if there are any: the
     /// keys it has, and why others were left out.
-    pub fn keys_fetched(&self, verifier: &str, unix: u64, news: Option<(&String, &Vec<String>)>) {
+    pub(crate) fn keys_fetched(
+        &self,
+        verifier: &str,
+        unix: u64,
+        news: Option<(&String, &Vec<String>)>,
+    ) {
         if let Some(metrics) = self.metrics.keys(verifier) {
             metrics.refreshed(KeyRefresh::Ok);
             metrics.set_last_success(unix);
@@ -277,7 +285,7 @@ impl Telemetry {
     }
 
     /// The key set of a verifier could not be fetched; `has_keys`: an older one is used on.
-    pub fn keys_not_fetched(
+    pub(crate) fn keys_not_fetched(
         &self,
         verifier: &str,
         result: KeyRefresh,
@@ -300,12 +308,12 @@ impl Telemetry {
     }
 
     /// The last good key set of a verifier is older than `jwks.stale` and used no more.
-    pub fn keys_outdated(&self, verifier: &str) {
+    pub(crate) fn keys_outdated(&self, verifier: &str) {
         tracing::error!(verifier, "the published keys are too old and used no more");
     }
 
     /// A new configuration is in force.
-    pub fn config_reloaded(&self, changes: &Changes) {
+    pub(crate) fn config_reloaded(&self, changes: &Changes) {
         let families = &self.metrics.families;
         families.config_reloads.with_label_values(&[ReloadResult::Success.as_str()]).inc();
         families.config_last_reload_successful.set(1);
@@ -318,7 +326,7 @@ impl Telemetry {
     }
 
     /// A new configuration is unusable; the old one stays in force.
-    pub fn config_reload_failed(&self, problems: &[Problem]) {
+    pub(crate) fn config_reload_failed(&self, problems: &[Problem]) {
         let families = &self.metrics.families;
         families.config_reloads.with_label_values(&[ReloadResult::Error.as_str()]).inc();
         families.config_last_reload_successful.set(0);
@@ -331,7 +339,7 @@ impl Telemetry {
     }
 
     /// What is not wrong with a configuration that is in force, but unwise.
-    pub fn config_unwise(&self, warnings: &[Problem]) {
+    pub(crate) fn config_unwise(&self, warnings: &[Problem]) {
         for warning in warnings {
             let (path, line) = (warning.path.as_str(), warning.line);
             tracing::warn!(path, line, warning = warning.message, "unwise configuration");
@@ -339,12 +347,12 @@ impl Telemetry {
     }
 
     /// New certificates were found in the place of the old ones and are served from now on.
-    pub fn certificates_renewed(&self, names: &[String]) {
+    pub(crate) fn certificates_renewed(&self, names: &[String]) {
         tracing::info!(certificates = names.join(", "), "certificates renewed");
     }
 
     /// Certificates have changed and cannot be used; the old ones are served on.
-    pub fn certificate_renewal_failed(&self, problem: &Problem) {
+    pub(crate) fn certificate_renewal_failed(&self, problem: &Problem) {
         let (path, line) = (problem.path.as_str(), problem.line);
         let error = problem.message.as_str();
         tracing::warn!(

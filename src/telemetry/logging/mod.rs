@@ -26,19 +26,19 @@ mod format;
 mod queue;
 
 /// Target of access-log lines.
-pub const ACCESS: &str = "access";
+pub(crate) const ACCESS: &str = "access";
 
 /// Target of the lines of traces, which depend on no level either: somebody has asked for them.
-pub const TRACE: &str = "trace";
+pub(crate) const TRACE: &str = "trace";
 
 /// Writes out what is queued when it is dropped: the last thing `main` lets go of.
 #[derive(Debug)]
 #[must_use = "dropping the guard at once would flush before anything is logged"]
-pub struct LogGuard(LineQueue);
+pub(crate) struct LogGuard(LineQueue);
 
 /// Why logging could not be set up.
 #[derive(Debug, thiserror::Error)]
-pub enum LoggingError {
+pub(crate) enum LoggingError {
     /// Standard output cannot be used.
     #[error("standard output cannot be used for logging: {0}")]
     Output(#[source] std::io::Error),
@@ -55,7 +55,7 @@ pub enum LoggingError {
 /// # Errors
 ///
 /// When standard output is unusable, no thread can be had, or it was called before.
-pub fn init(log: &Log) -> Result<LogGuard, LoggingError> {
+pub(crate) fn init(log: &Log) -> Result<LogGuard, LoggingError> {
     let stdout = std::io::stdout();
     let variable = |name| std::env::var_os(name).unwrap_or_default();
     let colour = Colour::of(stdout.is_terminal(), &variable("NO_COLOR"), &variable("TERM"));
@@ -73,14 +73,14 @@ pub fn init(log: &Log) -> Result<LogGuard, LoggingError> {
 
 /// From now on logs as `log` says; what concerns access-log lines is not decided here alone. Nothing
 /// happens before [`init`].
-pub fn change(log: &Log) {
+pub(crate) fn change(log: &Log) {
     if let Some(switch) = SWITCH.get() {
         switch.set(log);
     }
 }
 
 /// Lines lost so far because the output was too slow or failed; 0 before [`init`].
-pub fn lines_dropped() -> u64 {
+pub(crate) fn lines_dropped() -> u64 {
     QUEUE.get().map_or(0, LineQueue::dropped)
 }
 

@@ -25,7 +25,7 @@ use crate::session::traffic::TrafficCounts;
 
 /// All metrics of one gateway, as one of its configurations counts them.
 #[derive(Debug)]
-pub struct Metrics {
+pub(crate) struct Metrics {
     shared: Arc<Shared>,
     pub(super) families: Families,
     routes: Vec<Arc<RouteMetrics>>,
@@ -51,17 +51,17 @@ struct Shared {
 
 /// What a scrape answers.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Scrape {
+pub(crate) struct Scrape {
     /// Content-Type.
-    pub content_type: &'static str,
+    pub(crate) content_type: &'static str,
     /// Text exposition format 0.0.4.
-    pub body: Vec<u8>,
+    pub(crate) body: Vec<u8>,
 }
 
 /// One more in a gauge for as long as it lives.
 #[derive(Debug)]
 #[must_use = "the gauge goes down again when the guard is dropped"]
-pub struct GaugeGuard(Option<IntGauge>);
+pub(crate) struct GaugeGuard(Option<IntGauge>);
 
 #[derive(Debug)]
 struct ListenerMetrics {
@@ -71,7 +71,7 @@ struct ListenerMetrics {
 
 impl Metrics {
     /// Registers all families and exports zeros for label sets known from `config`.
-    pub fn new(config: &Config) -> Self {
+    pub(crate) fn new(config: &Config) -> Self {
         let registry = Registry::new();
         let families = Families::register(&registry);
         export_zeros(&families);
@@ -87,7 +87,7 @@ impl Metrics {
 
     /// The handles for the next configuration: zeros for what is new in it; what it no longer has
     /// stays as it is, but for what is said of endpoints that nobody looks after any more.
-    pub fn renewed(&self, config: &Config) -> Self {
+    pub(crate) fn renewed(&self, config: &Config) -> Self {
         let known: HashSet<_> = self.upstreams.iter().flat_map(UpstreamMetrics::labels).collect();
         let shared = Arc::clone(&self.shared);
         let renewed = Self::resolve(shared, self.families.clone(), config, &known);
@@ -149,47 +149,50 @@ impl Metrics {
     }
 
     /// Counts a configuration as in use.
-    pub fn configuration(&self) -> GaugeGuard {
+    pub(crate) fn configuration(&self) -> GaugeGuard {
         GaugeGuard::new(Some(&self.families.configurations))
     }
 
     /// Counts a client connection of the listener with this `bind` as open.
-    pub fn connection(&self, listener: &str) -> GaugeGuard {
+    pub(crate) fn connection(&self, listener: &str) -> GaugeGuard {
         GaugeGuard::new(self.listeners.get(listener).map(|metrics| &metrics.connections))
     }
 
     /// Connections of the listener with this `bind` that are open.
-    pub fn open_connections(&self, listener: &str) -> i64 {
+    pub(crate) fn open_connections(&self, listener: &str) -> i64 {
         self.listeners.get(listener).map_or(0, |metrics| metrics.connections.get())
     }
 
     /// Whether the last reload succeeded, and when the configuration in force was loaded, in seconds
     /// since 1970.
-    pub fn last_reload(&self) -> (bool, i64) {
+    pub(crate) fn last_reload(&self) -> (bool, i64) {
         let families = &self.families;
         let successful = families.config_last_reload_successful.get() == 1;
         (successful, families.config_last_reload_success.get())
     }
 
     /// Counts a session of a route as active.
-    pub fn session(&self, route: usize) -> GaugeGuard {
+    pub(crate) fn session(&self, route: usize) -> GaugeGuard {
         GaugeGuard::new(self.routes.get(route).map(|metrics| &metrics.sessions_active))
     }
 
     /// Counts a session as relayed to an endpoint.
-    pub fn endpoint_session(&self, upstream: usize, endpoint: usize) -> GaugeGuard {
+    pub(crate) fn endpoint_session(&self, upstream: usize, endpoint: usize) -> GaugeGuard {
         GaugeGuard::new(self.endpoint(upstream, endpoint).map(|metrics| &metrics.sessions))
     }
 
     /// Adds messages and bytes that were not reported yet.
-    pub fn add_traffic(&self, route: usize, delta: &TrafficCounts) {
+    pub(crate) fn add_traffic(&self, route: usize, delta: &TrafficCounts) {
         if let Some(metrics) = self.routes.get(route) {
             metrics.add_traffic(delta);
         }
     }
 
     /// The same for any routes this gateway ever had, by their labels.
-    pub fn add_traffic_by_label<'a>(&self, deltas: impl Iterator<Item = (&'a str, TrafficCounts)>) {
+    pub(crate) fn add_traffic_by_label<'a>(
+        &self,
+        deltas: impl Iterator<Item = (&'a str, TrafficCounts)>,
+    ) {
         let routes = self.shared.routes();
         for (route, delta) in deltas {
             if let Some(metrics) = routes.get(route) {
@@ -199,12 +202,12 @@ impl Metrics {
     }
 
     /// Sets the bytes that all sessions together hold for slow readers.
-    pub fn set_pending_bytes(&self, bytes: u64) {
+    pub(crate) fn set_pending_bytes(&self, bytes: u64) {
         self.families.pending_bytes.set(i64::try_from(bytes).unwrap_or(i64::MAX));
     }
 
     /// The text exposition. `flush` is called first, to add what live sessions have not reported.
-    pub fn render(&self, flush: impl FnOnce(&Self)) -> Scrape {
+    pub(crate) fn render(&self, flush: impl FnOnce(&Self)) -> Scrape {
         flush(self);
         // Held to the end: of two scrapes at once only one may count the dropped lines.
         let mut reported =

@@ -26,7 +26,7 @@ use super::room::Rooms;
 
 /// The running backend; clones are the same backend.
 #[derive(Debug, Clone)]
-pub struct Backend {
+pub(crate) struct Backend {
     addr: SocketAddr,
     wanted: Arc<watch::Sender<Phase>>,
     reached: watch::Receiver<Phase>,
@@ -34,7 +34,7 @@ pub struct Backend {
 
 /// Whether the backend takes connections.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Phase {
+pub(crate) enum Phase {
     /// It listens.
     Up,
     /// Stopped: its port refuses connections.
@@ -46,7 +46,7 @@ impl Backend {
     ///
     /// # Errors
     /// When the address cannot be bound.
-    pub async fn start(
+    pub(crate) async fn start(
         addr: SocketAddr,
         tracker: &TaskTracker,
         shutdown: CancellationToken,
@@ -61,18 +61,18 @@ impl Backend {
     }
 
     /// Where it listens, or would if it were up.
-    pub fn addr(&self) -> SocketAddr {
+    pub(crate) fn addr(&self) -> SocketAddr {
         self.addr
     }
 
     /// Up or down, as far as it has come.
-    pub fn phase(&self) -> Phase {
+    pub(crate) fn phase(&self) -> Phase {
         *self.reached.borrow()
     }
 
     /// Stops or starts it and waits until that is done; nothing happens if it is so already.
     /// Returns the phase reached: the other one if the demo is shutting down or the port was lost.
-    pub async fn switch(&self, phase: Phase) -> Phase {
+    pub(crate) async fn switch(&self, phase: Phase) -> Phase {
         self.wanted.send_replace(phase);
         let mut reached = self.reached.clone();
         let wait = reached.wait_for(|reached| *reached == phase);

@@ -19,29 +19,29 @@ use serde_json::{Value, json};
 
 /// What [`prepare`] made.
 #[derive(Debug, Clone)]
-pub struct DemoMaterial {
+pub(crate) struct DemoMaterial {
     /// The folder its files are in.
-    pub dir: PathBuf,
+    pub(crate) dir: PathBuf,
     /// The tokens.
-    pub tokens: Tokens,
+    pub(crate) tokens: Tokens,
 }
 
 /// Tokens to try the gateway with; the first two are good.
 #[derive(Clone)]
-pub struct Tokens {
+pub(crate) struct Tokens {
     /// Of the user alice, good for 12 hours.
-    pub alice: String,
+    pub(crate) alice: String,
     /// Of the user bob, good for 12 hours.
-    pub bob: String,
+    pub(crate) bob: String,
     /// Alice's, expired an hour ago.
-    pub expired: String,
+    pub(crate) expired: String,
     /// Alice's refresh token: rightly signed, but no access token.
-    pub refresh: String,
+    pub(crate) refresh: String,
 }
 
 /// Why there are no keys, certificates or tokens.
 #[derive(Debug, thiserror::Error)]
-pub enum MaterialError {
+pub(crate) enum MaterialError {
     /// A file could not be written; an existing one is never overwritten.
     #[error("cannot write {path}: {source}")]
     Write {
@@ -62,7 +62,7 @@ pub enum MaterialError {
 ///
 /// # Errors
 /// When a file cannot be written, or exists; or the cryptography library refuses.
-pub fn prepare(dir: &Path, now: Timestamp) -> Result<DemoMaterial, MaterialError> {
+pub(crate) fn prepare(dir: &Path, now: Timestamp) -> Result<DemoMaterial, MaterialError> {
     let signing = KeyPair::generate()?;
     write(dir, SIGNING_KEY, &signing.serialize_pem())?;
     write(dir, VERIFYING_KEY, &signing.public_key_pem())?;

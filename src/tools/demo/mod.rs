@@ -14,12 +14,12 @@ use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-pub mod backend;
-pub mod material;
+pub(crate) mod backend;
+pub(crate) mod material;
 mod member;
-pub mod page;
+pub(crate) mod page;
 mod room;
-pub mod text;
+pub(crate) mod text;
 
 use backend::Backend;
 use material::{DemoMaterial, MaterialError};
@@ -29,32 +29,32 @@ use crate::server::sockets::{Held, into_async};
 
 /// `framegate demo`'s arguments.
 #[derive(Debug, Clone, Default, clap::Args)]
-pub struct DemoArgs {
+pub(crate) struct DemoArgs {
     /// Port of the TLS listener (0: any) [default: 8443, or any if that is taken]
     #[arg(long, value_name = "PORT")]
-    pub port: Option<u16>,
+    pub(crate) port: Option<u16>,
     /// Port of the plain listener (0: any) [default: 8080, or any if that is taken]
     #[arg(long, value_name = "PORT")]
-    pub plain_port: Option<u16>,
+    pub(crate) plain_port: Option<u16>,
     /// Port of the chat page (0: any) [default: 8000, or any if that is taken]
     #[arg(long, value_name = "PORT")]
-    pub page_port: Option<u16>,
+    pub(crate) page_port: Option<u16>,
     /// Port of metrics and health (0: any) [default: 9901, or any if that is taken]
     #[arg(long, value_name = "PORT")]
-    pub admin_port: Option<u16>,
+    pub(crate) admin_port: Option<u16>,
     /// Put configuration, keys and tokens here and leave them there [default: a temporary folder]
     #[arg(long, value_name = "FOLDER")]
-    pub dir: Option<PathBuf>,
+    pub(crate) dir: Option<PathBuf>,
     /// Print one line of JSON with all URLs and tokens instead of the greeting
     #[arg(long)]
-    pub json: bool,
+    pub(crate) json: bool,
 }
 
 /// A demo whose backend and page run; its gateway is the caller's to start, with [`Demo::config`]
 /// and [`Demo::sockets`].
 /// Dropping it removes a temporary folder.
 #[derive(Debug)]
-pub struct Demo {
+pub(crate) struct Demo {
     sockets: Vec<TcpListener>,
     addresses: Addresses,
     material: DemoMaterial,
@@ -64,7 +64,7 @@ pub struct Demo {
 
 /// Why there is no demo.
 #[derive(Debug, thiserror::Error)]
-pub enum DemoError {
+pub(crate) enum DemoError {
     /// A port that was asked for, or none at all, can be had.
     #[error("cannot listen on {addr} ({purpose}): {source}")]
     Listen {
@@ -92,7 +92,7 @@ pub enum DemoError {
 ///
 /// # Errors
 /// When a port asked for is taken, or the folder or a file in it cannot be made.
-pub async fn start(
+pub(crate) async fn start(
     args: &DemoArgs,
     tracker: &TaskTracker,
     shutdown: CancellationToken,
@@ -118,18 +118,18 @@ pub async fn start(
 
 impl Demo {
     /// The gateway's sockets, once: they were bound first, so that nobody could take their ports.
-    pub fn sockets(&mut self) -> Held {
+    pub(crate) fn sockets(&mut self) -> Held {
         Held::bound(std::mem::take(&mut self.sockets))
     }
 
     /// The gateway's configuration file.
-    pub fn config(&self) -> PathBuf {
+    pub(crate) fn config(&self) -> PathBuf {
         self.folder.path.join(material::CONFIG)
     }
 
     /// What to print once the gateway listens too: one line of JSON with `--json`, else the
     /// greeting.
-    pub fn greeting(&self, args: &DemoArgs) -> String {
+    pub(crate) fn greeting(&self, args: &DemoArgs) -> String {
         if args.json {
             return format!("{}\n", text::facts(&self.addresses, &self.material));
         }

@@ -26,15 +26,15 @@ use super::backend::{Backend, Phase};
 
 /// What the page server serves and switches.
 #[derive(Debug, Clone)]
-pub struct Page {
+pub(crate) struct Page {
     /// URLs and tokens, see [`super::text::facts`].
-    pub facts: Value,
+    pub(crate) facts: Value,
     /// The backend behind the gateway.
-    pub backend: Backend,
+    pub(crate) backend: Backend,
 }
 
 /// Serves `page` on `listener` until `shutdown`; connections are spawned on `tracker`.
-pub async fn serve(
+pub(crate) async fn serve(
     listener: TcpListener,
     page: Page,
     tracker: TaskTracker,

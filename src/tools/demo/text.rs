@@ -13,21 +13,21 @@ use super::material::{
 
 /// Where everything of the demo listens; all of it on loopback.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Addresses {
+pub(crate) struct Addresses {
     /// The gateway's TLS listener.
-    pub tls: SocketAddr,
+    pub(crate) tls: SocketAddr,
     /// The gateway's plain listener.
-    pub plain: SocketAddr,
+    pub(crate) plain: SocketAddr,
     /// The web chat page.
-    pub page: SocketAddr,
+    pub(crate) page: SocketAddr,
     /// The gateway's admin listener.
-    pub admin: SocketAddr,
+    pub(crate) admin: SocketAddr,
     /// The chat backend behind the gateway.
-    pub backend: SocketAddr,
+    pub(crate) backend: SocketAddr,
 }
 
 /// The gateway's configuration: a file to read and keep. Its paths are relative to its folder.
-pub fn config_text(addresses: &Addresses) -> String {
+pub(crate) fn config_text(addresses: &Addresses) -> String {
     let Addresses { tls, plain, admin, backend, page: _ } = addresses;
     format!(
         r#"# The gateway of `framegate demo`. Kept (--dir), and with a backend of your own at the endpoint below:
@@ -79,7 +79,7 @@ grace = "2s"
 }
 
 /// All URLs and tokens, for scripts (`framegate demo --json`, one line) and for the page.
-pub fn facts(addresses: &Addresses, material: &DemoMaterial) -> Value {
+pub(crate) fn facts(addresses: &Addresses, material: &DemoMaterial) -> Value {
     let Addresses { tls, plain, page, admin, backend } = addresses;
     let file = |name: &str| material.dir.join(name).display().to_string();
     let tokens = &material.tokens;
@@ -105,7 +105,7 @@ pub fn facts(addresses: &Addresses, material: &DemoMaterial) -> Value {
 
 /// What a person reads first: where to click, what to try. `notes` are said up front; `program` is
 /// how the reader called this one.
-pub fn banner(
+pub(crate) fn banner(
     addresses: &Addresses,
     material: &DemoMaterial,
     program: &Path,

@@ -9,22 +9,22 @@ use super::token::span;
 
 /// One certificate of a chain.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Shown {
+pub(crate) struct Shown {
     /// Whose it is.
-    pub subject: String,
+    pub(crate) subject: String,
     /// Who signed it.
-    pub issuer: String,
+    pub(crate) issuer: String,
     /// The names and addresses it is for.
-    pub names: Vec<String>,
+    pub(crate) names: Vec<String>,
     /// Begin, in seconds since 1970.
-    pub not_before: i64,
+    pub(crate) not_before: i64,
     /// End, in seconds since 1970.
-    pub not_after: i64,
+    pub(crate) not_after: i64,
 }
 
 impl Shown {
     /// Reads one in DER.
-    pub fn read(der: &[u8]) -> Option<Self> {
+    pub(crate) fn read(der: &[u8]) -> Option<Self> {
         let (_, certificate) = X509Certificate::from_der(der).ok()?;
         let names = certificate.subject_alternative_name().ok().flatten();
         let names = names.iter().flat_map(|names| &names.value.general_names);
@@ -39,12 +39,12 @@ impl Shown {
     }
 
     /// Whether it vouches for itself.
-    pub fn is_self_signed(&self) -> bool {
+    pub(crate) fn is_self_signed(&self) -> bool {
         self.subject == self.issuer
     }
 
     /// Who it is, in a line.
-    pub fn line(&self, now: i64) -> String {
+    pub(crate) fn line(&self, now: i64) -> String {
         let names = match self.names.as_slice() {
             [] => "no names".to_owned(),
             names if names.len() > 6 => {
@@ -59,7 +59,7 @@ impl Shown {
     }
 
     /// An authority between, in a line.
-    pub fn link(&self, now: i64) -> String {
+    pub(crate) fn link(&self, now: i64) -> String {
         format!("which is {}, signed by {}, {}", self.subject, self.issuer, self.validity(now))
     }
 

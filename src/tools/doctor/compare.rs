@@ -4,7 +4,7 @@ use super::render::{Style, Tone, mark, wrap};
 use super::report::{Finding, Report, Step, StepName, milliseconds};
 
 /// What follows from the difference, in a sentence or two.
-pub fn verdict(first: &Report, second: &Report) -> String {
+pub(crate) fn verdict(first: &Report, second: &Report) -> String {
     let (a, b) = (&first.url, &second.url);
     match (first.failed(), second.failed()) {
         (None, None) => format!("Both work: {a} and {b} do not differ where it matters."),
@@ -54,7 +54,7 @@ fn sent(step: StepName) -> &'static str {
 }
 
 /// Both reports in two columns.
-pub fn text(first: &Report, second: &Report, style: Style) -> String {
+pub(crate) fn text(first: &Report, second: &Report, style: Style) -> String {
     let column = (style.width.unwrap_or(WIDE).saturating_sub(NAME) / 2).saturating_sub(1).max(24);
     let mut out = String::new();
     let urls = [first, second].map(|report| column_of(vec![report.url.clone()], column));

@@ -19,18 +19,18 @@ use crate::protocol::ws::violation::{Side, Violation};
 
 /// A message, the begin of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Message {
+pub(crate) struct Message {
     /// Text or binary.
-    pub kind: MessageKind,
+    pub(crate) kind: MessageKind,
     /// Payload bytes.
-    pub bytes: u64,
+    pub(crate) bytes: u64,
     /// The begin of a text.
-    pub preview: String,
+    pub(crate) preview: String,
 }
 
 /// How a conversation ended that was not ended by us.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum End {
+pub(crate) enum End {
     /// A Close, with its reason.
     Closed(CloseStatus, String),
     /// A frame that begins with these bytes breaks a rule.
@@ -44,7 +44,7 @@ pub enum End {
 
 /// What is heard next.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Heard {
+pub(crate) enum Heard {
     /// A whole message.
     Message(Message),
     /// A Pong with this payload.
@@ -55,7 +55,7 @@ pub enum Heard {
 
 /// An open WebSocket.
 #[derive(Debug)]
-pub struct Conversation {
+pub(crate) struct Conversation {
     stream: Stream,
     buffer: Vec<u8>,
     inspector: FrameInspector,
@@ -70,12 +70,12 @@ pub struct Conversation {
     /// What is still to be written.
     unsent: Vec<u8>,
     /// Pings of the server that were answered.
-    pub pings: u32,
+    pub(crate) pings: u32,
 }
 
 impl Conversation {
     /// `arrived` is what came right behind the 101.
-    pub fn new(stream: Stream, arrived: Vec<u8>) -> Self {
+    pub(crate) fn new(stream: Stream, arrived: Vec<u8>) -> Self {
         let limits = FrameLimits { message_size: u64::MAX, fragments: u32::MAX, text_utf8: true };
         let inspector = FrameInspector::new(Side::Upstream, limits);
         Self {
@@ -93,22 +93,22 @@ impl Conversation {
     }
 
     /// Whether a frame has begun and not ended.
-    pub fn is_within_frame(&self) -> bool {
+    pub(crate) fn is_within_frame(&self) -> bool {
         self.inspector.is_within_frame() || self.is_waiting
     }
 
     /// Whether a message has begun and not ended.
-    pub fn is_within_message(&self) -> bool {
+    pub(crate) fn is_within_message(&self) -> bool {
         self.inspector.is_within_message()
     }
 
     /// What has come of a message that has not ended.
-    pub fn come(&self) -> u64 {
+    pub(crate) fn come(&self) -> u64 {
         self.bytes
     }
 
     /// What is said of a message that began and has not ended.
-    pub fn unfinished(&self) -> Option<Finding> {
+    pub(crate) fn unfinished(&self) -> Option<Finding> {
         match self.inspector.is_within_frame() {
             true => Some(frames::still_coming(self.bytes, self.announced)),
             false => self.is_within_message().then(frames::unfinished_message),
@@ -117,7 +117,7 @@ impl Conversation {
 
     /// What is said of a frame that keeps a Pong from coming, where this much had come of it when the
     /// waiting began.
-    pub fn in_the_way(&self, before: u64) -> Finding {
+    pub(crate) fn in_the_way(&self, before: u64) -> Finding {
         match self.bytes > before {
             true => frames::still_coming(self.bytes, self.announced),
             false => frames::unfinished(),
@@ -125,22 +125,22 @@ impl Conversation {
     }
 
     /// Sends a text message.
-    pub async fn send(&mut self, text: &str) -> io::Result<()> {
+    pub(crate) async fn send(&mut self, text: &str) -> io::Result<()> {
         self.write(&message::text(text, masking())).await
     }
 
     /// Sends a Ping.
-    pub async fn ping(&mut self, payload: &[u8]) -> io::Result<()> {
+    pub(crate) async fn ping(&mut self, payload: &[u8]) -> io::Result<()> {
         self.write(&message::ping(payload, masking())).await
     }
 
     /// Sends Close.
-    pub async fn close(&mut self, code: u16) -> io::Result<()> {
+    pub(crate) async fn close(&mut self, code: u16) -> io::Result<()> {
         self.write(&message::close(Some(code), "", masking())).await
     }
 
     /// Waits until the server ends the stream; what comes until then does not count.
-    pub async fn end_of_stream(&mut self) {
+    pub(crate) async fn end_of_stream(&mut self) {
         self.buffer.clear();
         while let Ok(1..) = self.stream.read_buf(&mut self.buffer).await {
             self.buffer.clear();
@@ -149,7 +149,7 @@ impl Conversation {
 
     /// The next message, Pong or end; the server's Pings are answered. Nothing is lost when the
     /// waiting is given up.
-    pub async fn next(&mut self) -> Heard {
+    pub(crate) async fn next(&mut self) -> Heard {
         loop {
             // In the middle of a large frame its begin is not there any more.
             if !self.inspector.is_within_frame() {
@@ -260,7 +260,7 @@ impl Conversation {
 
 impl Message {
     /// In a line, with how long after `since` it came.
-    pub fn line(&self, after: Duration) -> String {
+    pub(crate) fn line(&self, after: Duration) -> String {
         let Self { kind, bytes, preview } = self;
         let kind = if *kind == MessageKind::Text { "text" } else { "binary" };
         let shown = if preview.is_empty() { String::new() } else { format!(": {preview}") };
@@ -270,28 +270,31 @@ impl Message {
 
 /// A series of messages.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Series {
+pub(crate) struct Series {
     /// The first of them, each with the time after which it came.
-    pub first: Vec<(Message, Duration)>,
+    pub(crate) first: Vec<(Message, Duration)>,
     /// How many there were.
-    pub count: u64,
+    pub(crate) count: u64,
 }
 
 /// How long is listened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Patience {
+pub(crate) struct Patience {
     /// For the first message.
-    pub first: Duration,
+    pub(crate) first: Duration,
     /// For each further one.
-    pub quiet: Duration,
+    pub(crate) quiet: Duration,
     /// For all together.
-    pub total: Duration,
+    pub(crate) total: Duration,
     /// For the end of a message that has begun by then.
-    pub whole: Duration,
+    pub(crate) whole: Duration,
 }
 
 /// Listens until it is quiet, or the time is over, or the conversation.
-pub async fn gather(conversation: &mut Conversation, patience: Patience) -> (Series, Option<End>) {
+pub(crate) async fn gather(
+    conversation: &mut Conversation,
+    patience: Patience,
+) -> (Series, Option<End>) {
     let began = Instant::now();
     let mut series = Series::default();
     loop {

@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 /// `GET /api/sessions/{id}` in lines.
-pub fn lines(session: &Value) -> Vec<String> {
+pub(crate) fn lines(session: &Value) -> Vec<String> {
     let text = |name: &str| session.get(name).and_then(Value::as_str);
     let mut lines = Vec::new();
     if let Some(sentence) = text("sentence") {

@@ -7,17 +7,17 @@ use crate::upstream::answer::{MAX_HEAD, MAX_HEADERS};
 
 /// A head that is whole.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Head {
+pub(crate) struct Head {
     /// Status.
-    pub status: u16,
+    pub(crate) status: u16,
     /// What stands behind the status.
-    pub reason: String,
+    pub(crate) reason: String,
     headers: Vec<(String, Vec<u8>)>,
 }
 
 /// What a buffer begins with.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Read {
+pub(crate) enum Read {
     /// More bytes are needed.
     Partial,
     /// A final answer, and the bytes up to its end, interim answers included.
@@ -28,7 +28,7 @@ pub enum Read {
 
 impl Head {
     /// Reads the answer that `buffer` begins with, behind interim answers.
-    pub fn read(buffer: &[u8]) -> Read {
+    pub(crate) fn read(buffer: &[u8]) -> Read {
         let mut at = 0;
         // Each turn takes an interim answer off, so this ends.
         loop {
@@ -62,7 +62,7 @@ impl Head {
     }
 
     /// The status of the last interim answer, if `buffer` holds nothing but whole ones.
-    pub fn only_interim(buffer: &[u8]) -> Option<u16> {
+    pub(crate) fn only_interim(buffer: &[u8]) -> Option<u16> {
         let (mut rest, mut last) = (buffer, None);
         // Each turn takes one off, so this ends.
         while !rest.is_empty() {
@@ -85,55 +85,56 @@ impl Head {
     }
 
     /// The headers, for those who check them.
-    pub fn lines(&self) -> Vec<Header<'_>> {
+    pub(crate) fn lines(&self) -> Vec<Header<'_>> {
         self.headers.iter().map(|(name, value)| Header { name, value }).collect()
     }
 
     /// The values of a header, one for each line.
-    pub fn values(&self, name: &str) -> Vec<String> {
+    pub(crate) fn values(&self, name: &str) -> Vec<String> {
         let lines = self.headers.iter().filter(|(found, _)| found.eq_ignore_ascii_case(name));
         lines.map(|(_, value)| String::from_utf8_lossy(value).trim().to_owned()).collect()
     }
 
     /// The same, joined by commas.
-    pub fn get(&self, name: &str) -> Option<String> {
+    pub(crate) fn get(&self, name: &str) -> Option<String> {
         let values = self.values(name);
         (!values.is_empty()).then(|| values.join(", "))
     }
 
     /// The names of the extensions it accepts.
-    pub fn extensions(&self) -> Vec<String> {
+    pub(crate) fn extensions(&self) -> Vec<String> {
         let all = self.get("sec-websocket-extensions").unwrap_or_default();
         let names = all.split(',').map(|entry| entry.split(';').next().unwrap_or_default().trim());
         names.filter(|name| !name.is_empty()).map(str::to_owned).collect()
     }
 
     /// `HTTP 101 Switching Protocols`
-    pub fn status_line(&self) -> String {
+    pub(crate) fn status_line(&self) -> String {
         format!("HTTP {} {}", self.status, self.reason).trim_end().to_owned()
     }
 
     /// Its Date, in seconds since 1970.
-    pub fn date(&self) -> Option<i64> {
+    pub(crate) fn date(&self) -> Option<i64> {
         let parser = DateTimeParser::new();
         parser.parse_timestamp(self.get("date")?).ok().map(|date| date.as_second())
     }
 
     /// Whether it looks like an answer of framegate: its id has 16 hex digits, and it is the only one
     /// to name itself nowhere.
-    pub fn is_framegates(&self) -> bool {
+    #[cfg(test)]
+    fn is_framegates(&self) -> bool {
         self.is_from_framegate() && self.get("server").is_none()
     }
 
     /// Whether framegate took part, perhaps behind another proxy.
-    pub fn is_from_framegate(&self) -> bool {
+    pub(crate) fn is_from_framegate(&self) -> bool {
         let is_id =
             |id: &str| id.len() == 16 && id.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
         self.get("x-request-id").is_some_and(|id| is_id(&id))
     }
 
     /// The same for a sentence that tells what it did.
-    pub fn who(&self) -> String {
+    pub(crate) fn who(&self) -> String {
         let is_nameless = ["server", "via"].iter().all(|name| self.get(name).is_none());
         match self.is_from_framegate() {
             true if is_nameless => "framegate".to_owned(),
@@ -143,7 +144,7 @@ impl Head {
     }
 
     /// Who seems to have answered.
-    pub fn author(&self) -> String {
+    pub(crate) fn author(&self) -> String {
         let server =
             self.get("server").map(|server| format!("a server that calls itself {server:?}"));
         let hint = self.is_from_framegate().then_some("framegate (by its X-Request-Id)");

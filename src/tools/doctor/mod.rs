@@ -7,19 +7,19 @@
 //! and `upstream::answer`: doctor sees what the gateway would see. What the gateway saw is fetched by the
 //! command and put into words by [`gateway_view`].
 
-pub mod certificate;
-pub mod compare;
-pub mod conversation;
-pub mod diagnosis;
-pub mod gateway_view;
-pub mod head;
-pub mod net;
-pub mod plan;
-pub mod render;
-pub mod report;
-pub mod request;
-pub mod secrets;
-pub mod tls;
-pub mod token;
-pub mod upgrade;
-pub mod walk;
+pub(crate) mod certificate;
+pub(crate) mod compare;
+pub(crate) mod conversation;
+pub(crate) mod diagnosis;
+pub(crate) mod gateway_view;
+pub(crate) mod head;
+pub(crate) mod net;
+pub(crate) mod plan;
+pub(crate) mod render;
+pub(crate) mod report;
+pub(crate) mod request;
+pub(crate) mod secrets;
+pub(crate) mod tls;
+pub(crate) mod token;
+pub(crate) mod upgrade;
+pub(crate) mod walk;

@@ -16,7 +16,7 @@ use super::report::{Failure, Finding, Passed, StepName};
 /// # Errors
 ///
 /// When it has none, or nobody says.
-pub async fn dns(plan: &Plan) -> Result<Passed<Vec<SocketAddr>>, Failure> {
+pub(crate) async fn dns(plan: &Plan) -> Result<Passed<Vec<SocketAddr>>, Failure> {
     let target = &plan.target;
     if let Some(ip) = target.ip() {
         let seen = vec![format!("{ip} is an address already: nothing to look up")];
@@ -42,7 +42,10 @@ pub async fn dns(plan: &Plan) -> Result<Passed<Vec<SocketAddr>>, Failure> {
 /// # Errors
 ///
 /// What the first address said, when none did.
-pub async fn tcp(plan: &Plan, addresses: &[SocketAddr]) -> Result<Passed<TcpStream>, Failure> {
+pub(crate) async fn tcp(
+    plan: &Plan,
+    addresses: &[SocketAddr],
+) -> Result<Passed<TcpStream>, Failure> {
     let share = plan.timeout / u32::try_from(addresses.len().max(1)).unwrap_or(1);
     let mut seen = Vec::new();
     let mut first: Option<Finding> = None;

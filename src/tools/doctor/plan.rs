@@ -14,34 +14,34 @@ use crate::config::TokenSource;
 
 /// A walk to be made.
 #[derive(Debug, Clone)]
-pub struct Plan {
+pub(crate) struct Plan {
     /// Where to.
-    pub target: Address,
+    pub(crate) target: Address,
     /// The token to show.
-    pub token: Option<Token>,
+    pub(crate) token: Option<Token>,
     /// Where it is put.
-    pub token_in: TokenSource,
+    pub(crate) token_in: TokenSource,
     /// The page that would be connecting.
-    pub origin: Option<String>,
+    pub(crate) origin: Option<String>,
     /// Further headers.
-    pub headers: Vec<(HeaderName, HeaderValue)>,
+    pub(crate) headers: Vec<(HeaderName, HeaderValue)>,
     /// Subprotocols to offer.
-    pub subprotocols: Vec<String>,
+    pub(crate) subprotocols: Vec<String>,
     /// A message to send.
-    pub send: Option<String>,
+    pub(crate) send: Option<String>,
     /// Go on although the certificate could not be verified.
-    pub insecure: bool,
+    pub(crate) insecure: bool,
     /// Authorities to trust instead of the system's.
-    pub ca: Option<PathBuf>,
+    pub(crate) ca: Option<PathBuf>,
     /// What every step may take.
-    pub timeout: Duration,
+    pub(crate) timeout: Duration,
     /// Which of the URLs it is.
-    pub part: Part,
+    pub(crate) part: Part,
 }
 
 /// Which of the URLs of a run one is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Part {
+pub(crate) enum Part {
     /// There is no other.
     #[default]
     Only,
@@ -53,25 +53,25 @@ pub enum Part {
 
 /// A WebSocket URL, taken apart.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Address {
+pub(crate) struct Address {
     /// `wss`
-    pub secure: bool,
+    pub(crate) secure: bool,
     /// Name or address, IPv6 without brackets.
-    pub host: String,
+    pub(crate) host: String,
     /// Port.
-    pub port: u16,
+    pub(crate) port: u16,
     /// Path, with the query as typed.
-    pub path_and_query: String,
+    pub(crate) path_and_query: String,
 }
 
 /// A token; its `Debug` shows nothing of it.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Token(pub String);
+pub(crate) struct Token(pub(crate) String);
 
 /// Why a text is no URL to connect to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[allow(missing_docs, reason = "the messages say it")]
-pub enum AddressError {
+pub(crate) enum AddressError {
     #[error("it must begin with wss:// or ws://, such as wss://chat.example.com/ws")]
     Scheme,
     #[error("it names no host")]
@@ -94,7 +94,7 @@ impl Address {
     /// # Errors
     ///
     /// What a WebSocket client could not connect to.
-    pub fn parse(text: &str) -> Result<Self, AddressError> {
+    pub(crate) fn parse(text: &str) -> Result<Self, AddressError> {
         if text.contains('#') {
             return Err(AddressError::Fragment);
         }
@@ -131,12 +131,12 @@ impl Address {
     }
 
     /// `wss` or `ws`.
-    pub const fn scheme(&self) -> &'static str {
+    pub(crate) const fn scheme(&self) -> &'static str {
         if self.secure { "wss" } else { "ws" }
     }
 
     /// The Host header: without the port where it is the default.
-    pub fn authority(&self) -> String {
+    pub(crate) fn authority(&self) -> String {
         let host =
             if self.host.contains(':') { format!("[{}]", self.host) } else { self.host.clone() };
         let default = if self.secure { 443 } else { 80 };
@@ -144,12 +144,12 @@ impl Address {
     }
 
     /// The address, if the host is one.
-    pub fn ip(&self) -> Option<IpAddr> {
+    pub(crate) fn ip(&self) -> Option<IpAddr> {
         self.host.parse().ok()
     }
 
     /// The URL with the values of its query hidden: tokens stand there.
-    pub fn shown(&self) -> String {
+    pub(crate) fn shown(&self) -> String {
         let (path, query) = match self.path_and_query.split_once('?') {
             Some((path, query)) => (path, Some(query)),
             None => (self.path_and_query.as_str(), None),
@@ -163,7 +163,7 @@ impl Address {
     }
 
     /// The same place with or without TLS.
-    pub fn other_scheme(&self) -> String {
+    pub(crate) fn other_scheme(&self) -> String {
         let scheme = if self.secure { "ws" } else { "wss" };
         let shown = self.shown();
         let rest = shown.split_once("://").map_or("", |(_, rest)| rest);
@@ -173,7 +173,7 @@ impl Address {
 
 impl Plan {
     /// The token that goes out: the one given, or one that stands in the query or in a header.
-    pub fn sent_token(&self) -> Option<&str> {
+    pub(crate) fn sent_token(&self) -> Option<&str> {
         if let Some(Token(token)) = &self.token {
             return Some(token);
         }
@@ -185,13 +185,13 @@ impl Plan {
     }
 
     /// All that must not be shown.
-    pub fn secrets(&self) -> Secrets {
+    pub(crate) fn secrets(&self) -> Secrets {
         let query = self.target.path_and_query.split_once('?').map_or("", |(_, query)| query);
         Secrets::new(self.sent_token()).of_query(query).of_headers(&self.headers)
     }
 
     /// The request target, with the token if it goes into the query.
-    pub fn request_target(&self) -> String {
+    pub(crate) fn request_target(&self) -> String {
         let typed = &self.target.path_and_query;
         match (&self.token_in, &self.token) {
             (TokenSource::Query(name), Some(Token(token))) => {

@@ -6,11 +6,11 @@ use super::report::{Finding, Report, Step, StepName, milliseconds};
 
 /// How to write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Style {
+pub(crate) struct Style {
     /// With colours.
-    pub color: bool,
+    pub(crate) color: bool,
     /// Columns; `None`: lines are not broken.
-    pub width: Option<usize>,
+    pub(crate) width: Option<usize>,
 }
 
 /// What a word means to the eye.
@@ -24,7 +24,7 @@ pub(super) enum Tone {
 }
 
 /// The whole report.
-pub fn text(report: &Report, style: Style) -> String {
+pub(crate) fn text(report: &Report, style: Style) -> String {
     let mut out =
         format!("{}\n\n", style.paint(Tone::Strong, &format!("framegate doctor {}", report.url)));
     for name in StepName::ALL {

@@ -16,7 +16,7 @@ use crate::telemetry::escape::printable;
 /// The steps, in order. Their names and exit codes are promised to scripts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 #[allow(missing_docs, reason = "`doing` says it")]
-pub enum StepName {
+pub(crate) enum StepName {
     Dns,
     Tcp,
     Tls,
@@ -30,65 +30,65 @@ pub enum StepName {
 
 /// Why something is as it is, and what to do: a sentence each.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Finding {
+pub(crate) struct Finding {
     /// The likely cause.
-    pub cause: String,
+    pub(crate) cause: String,
     /// What to do.
-    pub cure: String,
+    pub(crate) cure: String,
 }
 
 /// A step that was taken.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Step {
+pub(crate) struct Step {
     /// Which.
-    pub name: StepName,
+    pub(crate) name: StepName,
     /// Whether the connection got past it.
-    pub ok: bool,
+    pub(crate) ok: bool,
     /// How long it took.
-    pub took: Duration,
+    pub(crate) took: Duration,
     /// What was seen.
-    pub seen: Vec<String>,
+    pub(crate) seen: Vec<String>,
     /// Always there when it failed; else a warning.
-    pub finding: Option<Finding>,
+    pub(crate) finding: Option<Finding>,
 }
 
 /// A step that could not be passed.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Failure {
+pub(crate) struct Failure {
     /// Which: not always the one in which it showed.
-    pub step: StepName,
+    pub(crate) step: StepName,
     /// What was seen.
-    pub seen: Vec<String>,
+    pub(crate) seen: Vec<String>,
     /// Why.
-    pub finding: Finding,
+    pub(crate) finding: Finding,
 }
 
 /// A step that was passed.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Passed<T> {
+pub(crate) struct Passed<T> {
     /// What the next step needs.
-    pub value: T,
+    pub(crate) value: T,
     /// What was seen.
-    pub seen: Vec<String>,
+    pub(crate) seen: Vec<String>,
     /// What is not right all the same.
-    pub warning: Option<Finding>,
+    pub(crate) warning: Option<Finding>,
 }
 
 /// There is no next step: the failure is in the report.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Stopped;
+pub(crate) struct Stopped;
 
 /// A walk.
 #[derive(Debug, Clone)]
-pub struct Report {
+pub(crate) struct Report {
     /// The URL, what could be secret in it hidden.
-    pub url: String,
+    pub(crate) url: String,
     /// The steps taken; one that failed is the last.
-    pub steps: Vec<Step>,
+    pub(crate) steps: Vec<Step>,
     /// X-Request-Id of the answer.
-    pub request_id: Option<String>,
+    pub(crate) request_id: Option<String>,
     /// What the gateway says of this connection, line by line.
-    pub gateway: Vec<String>,
+    pub(crate) gateway: Vec<String>,
     /// The same as it was answered.
     gateway_json: Option<Value>,
     secrets: Secrets,
@@ -97,7 +97,7 @@ pub struct Report {
 
 impl StepName {
     /// All, in order.
-    pub const ALL: [Self; 9] = [
+    pub(crate) const ALL: [Self; 9] = [
         Self::Dns,
         Self::Tcp,
         Self::Tls,
@@ -110,7 +110,7 @@ impl StepName {
     ];
 
     /// The name in `--json`.
-    pub const fn as_str(self) -> &'static str {
+    pub(crate) const fn as_str(self) -> &'static str {
         match self {
             Self::Dns => "dns",
             Self::Tcp => "tcp",
@@ -125,12 +125,12 @@ impl StepName {
     }
 
     /// The exit code when this step fails.
-    pub const fn exit_code(self) -> u8 {
+    pub(crate) const fn exit_code(self) -> u8 {
         10 + self as u8
     }
 
     /// What is done, for somebody who never saw a handshake.
-    pub const fn doing(self) -> &'static str {
+    pub(crate) const fn doing(self) -> &'static str {
         match self {
             Self::Dns => "look up the address of the name",
             Self::Tcp => "open a connection to that address",
@@ -147,31 +147,31 @@ impl StepName {
 
 impl Finding {
     /// A cause and a cure.
-    pub fn new(cause: impl Into<String>, cure: impl Into<String>) -> Self {
+    pub(crate) fn new(cause: impl Into<String>, cure: impl Into<String>) -> Self {
         Self { cause: cause.into(), cure: cure.into() }
     }
 
     /// The failure of a step for this reason.
-    pub fn fails(self, step: StepName, seen: Vec<String>) -> Failure {
+    pub(crate) fn fails(self, step: StepName, seen: Vec<String>) -> Failure {
         Failure { step, seen, finding: self }
     }
 }
 
 impl<T> Passed<T> {
     /// Passed, and this was seen.
-    pub fn new(value: T, seen: Vec<String>) -> Self {
+    pub(crate) fn new(value: T, seen: Vec<String>) -> Self {
         Self { value, seen, warning: None }
     }
 
     /// The same with a warning, if there is one.
-    pub fn warn(self, warning: Option<Finding>) -> Self {
+    pub(crate) fn warn(self, warning: Option<Finding>) -> Self {
         Self { warning, ..self }
     }
 }
 
 impl Report {
     /// Nothing was done yet.
-    pub fn new(url: String, secrets: Secrets) -> Self {
+    pub(crate) fn new(url: String, secrets: Secrets) -> Self {
         Self {
             url,
             steps: Vec::new(),
@@ -185,12 +185,12 @@ impl Report {
 
     /// The same of one of two URLs.
     #[must_use]
-    pub fn of_part(self, part: Part) -> Self {
+    pub(crate) fn of_part(self, part: Part) -> Self {
         Self { part, ..self }
     }
 
     /// The step that failed.
-    pub fn failed(&self) -> Option<StepName> {
+    pub(crate) fn failed(&self) -> Option<StepName> {
         self.steps.iter().find(|step| !step.ok).map(|step| step.name)
     }
 
@@ -199,7 +199,7 @@ impl Report {
     /// # Errors
     ///
     /// When it failed: there is no next step.
-    pub fn take<T>(
+    pub(crate) fn take<T>(
         &mut self,
         name: StepName,
         took: Duration,
@@ -221,7 +221,7 @@ impl Report {
 
     /// Notes a failure. Where it belongs to a step that was thought passed, that one failed, and those
     /// behind it never counted.
-    pub fn fail(&mut self, took: Duration, failure: Failure) {
+    pub(crate) fn fail(&mut self, took: Duration, failure: Failure) {
         let Failure { step: name, seen, finding } = failure;
         let mut step = Step { name, ok: false, took, seen: self.clean(seen), finding: None };
         step.finding = Some(self.clean_finding(&finding));
@@ -234,7 +234,7 @@ impl Report {
     }
 
     /// Keeps what the gateway says, or why it says nothing.
-    pub fn set_gateway(&mut self, answer: Result<Value, String>) {
+    pub(crate) fn set_gateway(&mut self, answer: Result<Value, String>) {
         let (lines, json) = match answer {
             Ok(session) => (gateway_view::lines(&session), session),
             Err(error) => (error.lines().map(str::to_owned).collect(), json!({ "error": error })),
@@ -244,12 +244,12 @@ impl Report {
     }
 
     /// Keeps the id by which the other side knows this connection.
-    pub fn set_request_id(&mut self, id: Option<&str>) {
+    pub(crate) fn set_request_id(&mut self, id: Option<&str>) {
         self.request_id = id.map(|id| self.clean_line(id));
     }
 
     /// The shape promised in docs/doctor.md.
-    pub fn json(&self) -> Value {
+    pub(crate) fn json(&self) -> Value {
         let steps = self.steps.iter().map(|step| {
             json!({
                 "name": step.name.as_str(),
@@ -298,7 +298,7 @@ impl Report {
 }
 
 /// With microseconds.
-pub fn milliseconds(took: Duration) -> f64 {
+pub(crate) fn milliseconds(took: Duration) -> f64 {
     (took.as_secs_f64() * 1_000_000.0).round() / 1000.0
 }
 

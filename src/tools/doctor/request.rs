@@ -11,7 +11,7 @@ use crate::handshake::subprotocol;
 
 /// Whether compression is offered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Offer {
+pub(crate) enum Offer {
     /// permessage-deflate, as browsers do.
     Deflate,
     /// No extension.
@@ -19,10 +19,10 @@ pub enum Offer {
 }
 
 /// What Sec-WebSocket-Extensions offers.
-pub const DEFLATE: &str = "permessage-deflate; client_max_window_bits";
+pub(crate) const DEFLATE: &str = "permessage-deflate; client_max_window_bits";
 
 /// The subprotocols offered, token entries included.
-pub fn offered(plan: &Plan) -> Vec<String> {
+pub(crate) fn offered(plan: &Plan) -> Vec<String> {
     let mut offered = Vec::new();
     match (&plan.token_in, &plan.token) {
         (TokenSource::Subprotocol, Some(Token(token))) => {
@@ -43,7 +43,7 @@ pub fn offered(plan: &Plan) -> Vec<String> {
 }
 
 /// The request head, up to and including the empty line.
-pub fn head(plan: &Plan, key: &str, offer: Offer) -> Vec<u8> {
+pub(crate) fn head(plan: &Plan, key: &str, offer: Offer) -> Vec<u8> {
     let mut head = Vec::with_capacity(1024);
     let mut line = |text: String| {
         head.extend_from_slice(text.as_bytes());
@@ -86,7 +86,7 @@ pub fn head(plan: &Plan, key: &str, offer: Offer) -> Vec<u8> {
 }
 
 /// Why a plan cannot be asked for.
-pub fn contradiction(plan: &Plan) -> Option<String> {
+pub(crate) fn contradiction(plan: &Plan) -> Option<String> {
     const OURS: [&str; 4] = ["upgrade", "connection", "content-length", "transfer-encoding"];
     for (name, _) in &plan.headers {
         if OURS.contains(&name.as_str()) || name.as_str().starts_with("sec-websocket-") {

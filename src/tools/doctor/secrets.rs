@@ -12,11 +12,11 @@ use super::plan::QUERY_VALUE;
 
 /// Texts that must not be shown, wherever they come up.
 #[derive(Clone, Default)]
-pub struct Secrets(Vec<String>);
+pub(crate) struct Secrets(Vec<String>);
 
 impl Secrets {
     /// A token, its signature, and both as they may come back in other encodings.
-    pub fn new(token: Option<&str>) -> Self {
+    pub(crate) fn new(token: Option<&str>) -> Self {
         let Some(token) = token.filter(|token| !token.is_empty()) else { return Self::default() };
         let mut texts = vec![
             token.to_owned(),
@@ -30,14 +30,14 @@ impl Secrets {
 
     /// Those and the values of a query.
     #[must_use]
-    pub fn of_query(self, query: &str) -> Self {
+    pub(crate) fn of_query(self, query: &str) -> Self {
         let values = query.split('&').map(|pair| pair.split_once('=').map_or(pair, |(_, v)| v));
         self.and(values.flat_map(spellings).collect())
     }
 
     /// Those and what proves in these headers who asks.
     #[must_use]
-    pub fn of_headers(self, headers: &[(HeaderName, HeaderValue)]) -> Self {
+    pub(crate) fn of_headers(self, headers: &[(HeaderName, HeaderValue)]) -> Self {
         let mut texts = Vec::new();
         for (name, value) in headers {
             let Ok(value) = value.to_str() else { continue };
@@ -65,7 +65,7 @@ impl Secrets {
     }
 
     /// `text` without them.
-    pub fn hide(&self, text: &str) -> String {
+    pub(crate) fn hide(&self, text: &str) -> String {
         let whole =
             self.0.iter().fold(text.to_owned(), |text, secret| text.replace(secret, "[token]"));
         // One that was cut off shows by its begin.
@@ -111,12 +111,12 @@ fn spellings(value: &str) -> Vec<String> {
 }
 
 /// Where a Location leads, without what may prove who asks: user and password, query, fragment.
-pub fn place(location: &str) -> String {
+pub(crate) fn place(location: &str) -> String {
     without_user(location.split(['?', '#']).next().unwrap_or_default())
 }
 
 /// A Location without user and password. Read as browsers do, who take any slashes for two.
-pub fn without_user(location: &str) -> String {
+pub(crate) fn without_user(location: &str) -> String {
     let (path, behind) = location.split_at(location.find(['?', '#']).unwrap_or(location.len()));
     let scheme = match path.split_once(':') {
         Some((scheme, _)) if !scheme.contains(['/', '\\']) => scheme.len() + 1,

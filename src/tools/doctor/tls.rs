@@ -40,7 +40,7 @@ use crate::net::tls_fault::{CertificateFault, TlsFault};
 /// # Errors
 ///
 /// When the file of `--ca` holds none.
-pub fn roots(plan: &Plan) -> Result<RootCertStore, String> {
+pub(crate) fn roots(plan: &Plan) -> Result<RootCertStore, String> {
     // None at all is told when it matters.
     pem::authorities(plan.ca.as_deref())
 }
@@ -51,7 +51,7 @@ pub fn roots(plan: &Plan) -> Result<RootCertStore, String> {
 /// # Errors
 ///
 /// When there is no TLS, or the certificate does not convince.
-pub async fn secure(
+pub(crate) async fn secure(
     plan: &Plan,
     roots: &RootCertStore,
     tcp: TcpStream,
@@ -110,7 +110,7 @@ async fn judge(
 }
 
 /// Whether what listens there speaks TLS; nothing is verified, and nothing is said in it.
-pub async fn speaks_tls(address: SocketAddr, plan: &Plan) -> bool {
+pub(crate) async fn speaks_tls(address: SocketAddr, plan: &Plan) -> bool {
     let witness = Arc::new(Witness::new(&RootCertStore::empty(), true));
     let limit = plan.timeout.min(PROBE);
     let ask = async {
@@ -135,7 +135,7 @@ pub async fn speaks_tls(address: SocketAddr, plan: &Plan) -> bool {
 
 /// An error in reading or writing that is TLS's business, such as a client certificate that is missed
 /// only after the handshake (RFC 8446 section 4.4.2.4).
-pub fn late_fault(error: &io::Error, plan: &Plan, now: i64) -> Option<Finding> {
+pub(crate) fn late_fault(error: &io::Error, plan: &Plan, now: i64) -> Option<Finding> {
     let is_tls = error.get_ref().is_some_and(|inner| inner.is::<Error>());
     is_tls.then(|| tls::fault(&fault_of(error, None), &[], plan, now))
 }

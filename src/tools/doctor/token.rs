@@ -11,21 +11,21 @@ use crate::outcome::rejection::TokenFault;
 
 /// A token that was read.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Reading {
+pub(crate) struct Reading {
     /// What to show: never the token itself.
-    pub seen: Vec<String>,
+    pub(crate) seen: Vec<String>,
     /// What is wrong with it by this machine's clock, the worst first.
-    pub faults: Vec<Fault>,
+    pub(crate) faults: Vec<Fault>,
     /// Its audiences, as text.
-    pub audience: String,
+    pub(crate) audience: String,
     /// Its issuer, as text.
-    pub issuer: String,
+    pub(crate) issuer: String,
     times: Times,
 }
 
 /// What can be wrong with a token for everybody to see.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Fault {
+pub(crate) enum Fault {
     /// It is no JWT.
     Malformed(String),
     /// Its `alg` is `none`.
@@ -55,7 +55,7 @@ struct Times {
 }
 
 /// Reads a token at `now`, in seconds since 1970.
-pub fn read(token: &str, now: i64) -> Reading {
+pub(crate) fn read(token: &str, now: i64) -> Reading {
     let nothing = Reading {
         seen: Vec::new(),
         faults: Vec::new(),
@@ -114,7 +114,7 @@ fn written(token: &Unverified, claim: &'static str) -> Option<Fault> {
 
 impl Reading {
     /// What another clock, so many seconds ahead of this one, would find wrong with its times.
-    pub fn fault_by_clock(&self, now: i64, ahead: i64) -> Option<Fault> {
+    pub(crate) fn fault_by_clock(&self, now: i64, ahead: i64) -> Option<Fault> {
         self.times.fault(now.saturating_add(ahead))
     }
 }
@@ -132,7 +132,7 @@ impl Times {
 
 impl Fault {
     /// Why such a token is refused.
-    pub fn finding(&self) -> Finding {
+    pub(crate) fn finding(&self) -> Finding {
         match self {
             Self::Malformed(what) => Finding::new(
                 format!(
@@ -201,7 +201,7 @@ fn no_expiry() -> Finding {
 }
 
 /// One that is refused where it is said, in words.
-pub fn span(seconds: i64) -> String {
+pub(crate) fn span(seconds: i64) -> String {
     let seconds = seconds.max(0);
     let (count, unit) = match seconds {
         0..120 => (seconds, "second"),

@@ -18,27 +18,27 @@ use crate::net::stream::Stream;
 use crate::upstream::answer::{check_upgrade, selected};
 
 /// A connection that has answered 101.
-pub struct Opened {
+pub(crate) struct Opened {
     /// The connection.
-    pub stream: Stream,
+    pub(crate) stream: Stream,
     /// What came right behind the 101.
-    pub arrived: Vec<u8>,
+    pub(crate) arrived: Vec<u8>,
     /// The 101.
-    pub head: Head,
+    pub(crate) head: Head,
 }
 
 /// What was answered: good or not, a head tells more than its step needs.
-pub struct Answered {
+pub(crate) struct Answered {
     /// The answer, if there was one.
-    pub head: Option<Head>,
+    pub(crate) head: Option<Head>,
     /// How long it took, without what was asked on the side.
-    pub took: Duration,
+    pub(crate) took: Duration,
     /// What follows from it.
-    pub result: Result<Passed<Opened>, Unjudged>,
+    pub(crate) result: Result<Passed<Opened>, Unjudged>,
 }
 
 /// An upgrade that failed.
-pub enum Unjudged {
+pub(crate) enum Unjudged {
     /// Why is known.
     Failure(Failure),
     /// A whole answer that is no 101, with the begin of its body: what it means depends on the token.
@@ -46,7 +46,7 @@ pub enum Unjudged {
 }
 
 /// Asks, within the deadline.
-pub async fn ask(plan: &Plan, stream: Stream, offer: Offer, case: Case<'_>) -> Answered {
+pub(crate) async fn ask(plan: &Plan, stream: Stream, offer: Offer, case: Case<'_>) -> Answered {
     let peer = match &stream {
         Stream::Tcp(tcp) => tcp.peer_addr().ok(),
         _ => None,

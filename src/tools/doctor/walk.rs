@@ -21,7 +21,7 @@ use crate::net::stream::Stream;
 use crate::protocol::ws::close::CloseStatus;
 
 /// Walks through all steps until one fails. `progress` is told of each before it begins.
-pub async fn walk(
+pub(crate) async fn walk(
     plan: &Plan,
     roots: &RootCertStore,
     progress: &(dyn Fn(StepName) + Sync),

@@ -37,7 +37,7 @@ pub enum AnswerError {
 /// What a 101 breaks of RFC 6455 section 4.1: a browser would fail the connection for it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[allow(missing_docs, reason = "the sentences say it")]
-pub enum SwitchingFault {
+pub(crate) enum SwitchingFault {
     Upgrade,
     Connection,
     AcceptMissing,
@@ -50,7 +50,7 @@ pub enum SwitchingFault {
 
 impl SwitchingFault {
     /// The rule, as a sentence of which the answer is the subject.
-    pub const fn as_str(self) -> &'static str {
+    pub(crate) const fn as_str(self) -> &'static str {
         match self {
             Self::Upgrade => "its 101 has not exactly one Upgrade: websocket",
             Self::Connection => "its 101 lacks Connection: Upgrade",
@@ -68,7 +68,7 @@ impl SwitchingFault {
 pub const MAX_HEAD: usize = 16 * 1024;
 
 /// Headers of an answer at most.
-pub const MAX_HEADERS: usize = 100;
+pub(crate) const MAX_HEADERS: usize = 100;
 
 /// Reads the answer to a request that had this Sec-WebSocket-Key and offered these subprotocols. Call it
 /// with all that was received so far, each time there is more.
@@ -157,7 +157,7 @@ fn check(
 /// # Errors
 ///
 /// The first rule that does not hold.
-pub fn check_upgrade(headers: &[Header<'_>], key: &str) -> Result<(), SwitchingFault> {
+pub(crate) fn check_upgrade(headers: &[Header<'_>], key: &str) -> Result<(), SwitchingFault> {
     let mut upgrades = values(headers, "upgrade");
     let is_websocket = |value: &[u8]| value.eq_ignore_ascii_case(b"websocket");
     if !upgrades.next().is_some_and(is_websocket) || upgrades.next().is_some() {
@@ -183,7 +183,7 @@ pub fn check_upgrade(headers: &[Header<'_>], key: &str) -> Result<(), SwitchingF
 /// # Errors
 ///
 /// When it selects two, or another one.
-pub fn selected(
+pub(crate) fn selected(
     headers: &[Header<'_>],
     offered: &[&str],
 ) -> Result<Option<String>, SwitchingFault> {

@@ -6,7 +6,7 @@
 
 use std::path::Path;
 
-use framegate::config::{Config, Problem};
+use framegate::internals::config::{Config, Problem};
 use libfuzzer_sys::fuzz_target;
 
 fn read(text: &str) -> Result<Config, Vec<Problem>> {

@@ -4,8 +4,8 @@
 //! Input: a byte of switches (side, limits), a byte for the size of chunks, the stream.
 #![no_main]
 
-use framegate::ws::inspector::{Content, FrameInspector, FrameLimits, Step};
-use framegate::ws::violation::{Side, Violation};
+use framegate::internals::protocol::ws::inspector::{Content, FrameInspector, FrameLimits, Step};
+use framegate::internals::protocol::ws::violation::{Side, Violation};
 use framegate_fuzz::frames::{Judged, judge, tungstenite_reads};
 use libfuzzer_sys::fuzz_target;
 

@@ -10,11 +10,11 @@ use std::sync::LazyLock;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use framegate::admission::identity::Identity;
-use framegate::admission::jwt::verify;
-use framegate::admission::keys::{KeySet, VerificationKey};
-use framegate::admission::rejection::TokenFault;
-use framegate::config::{Config, Verifier};
+use framegate::internals::admission::jwt::verify;
+use framegate::internals::admission::keys::{KeySet, VerificationKey};
+use framegate::internals::config::{Config, Verifier};
+use framegate::internals::outcome::rejection::TokenFault;
+use framegate::internals::session::identity::Identity;
 use jsonwebtoken::crypto::aws_lc;
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey};
 use libfuzzer_sys::fuzz_target;

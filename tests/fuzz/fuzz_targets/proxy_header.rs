@@ -6,7 +6,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use framegate::listener::proxy_protocol::{Progress, ProxyError, ProxyHeader, parse};
+use framegate::internals::protocol::proxy_protocol::{Progress, ProxyError, ProxyHeader, parse};
 use libfuzzer_sys::fuzz_target;
 
 /// Reads as the listener does: never more than was asked for. The header and its length.

@@ -6,10 +6,10 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use framegate::admission::rejection::TokenFault;
-use framegate::admission::token::{MAX_TOKEN_BYTES, Presented, Forwardable, extract, forward, strip};
-use framegate::config::{ForwardToken, TokenSource};
-use framegate::handshake::request::UpgradeRequest;
+use framegate::internals::admission::token::{MAX_TOKEN_BYTES, Presented, extract, forward, strip};
+use framegate::internals::config::{ForwardToken, TokenSource};
+use framegate::internals::handshake::request::{Forwardable, UpgradeRequest};
+use framegate::internals::outcome::rejection::TokenFault;
 use framegate_fuzz::heads;
 use libfuzzer_sys::fuzz_target;
 

@@ -6,10 +6,12 @@
 
 use std::net::IpAddr;
 
-use framegate::handshake::forwarded::client_address;
-use framegate::handshake::headers::{Forwarded, ForwardedIdentity, Scheme, Trust, UpstreamHead};
-use framegate::handshake::path::normalise;
-use framegate::handshake::request::{MAX_SUBPROTOCOLS, UpgradeRequest};
+use framegate::internals::handshake::forwarded::client_address;
+use framegate::internals::handshake::headers::{
+    Forwarded, ForwardedIdentity, Scheme, Trust, UpstreamHead,
+};
+use framegate::internals::handshake::path::normalise;
+use framegate::internals::handshake::request::{MAX_SUBPROTOCOLS, UpgradeRequest};
 use framegate_fuzz::heads::{self, Head, Line};
 use http::HeaderMap;
 use libfuzzer_sys::fuzz_target;

@@ -4,7 +4,7 @@
 //! Input: an answer as it comes from a socket, to the key of RFC 6455's own example.
 #![no_main]
 
-use framegate::upstream::answer::{Answer, AnswerError, MAX_HEAD, parse};
+use framegate::internals::upstream::answer::{Answer, AnswerError, MAX_HEAD, parse};
 use libfuzzer_sys::fuzz_target;
 
 const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";

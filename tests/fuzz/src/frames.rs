@@ -1,9 +1,9 @@
 //! What a whole stream of frames is, by RFC 6455 section 5 and 8.1 (see [`crate`]).
 
-use framegate::protocol::ws::close::CloseStatus;
-use framegate::protocol::ws::message::MessageKind;
-use framegate::protocol::ws::inspector::{Content, FrameLimits, WHOLE_FRAME};
-use framegate::protocol::ws::violation::{Side, Violation};
+use framegate::internals::protocol::ws::close::CloseStatus;
+use framegate::internals::protocol::ws::inspector::{Content, FrameLimits, WHOLE_FRAME};
+use framegate::internals::protocol::ws::message::MessageKind;
+use framegate::internals::protocol::ws::violation::{Side, Violation};
 
 /// A stream judged.
 #[derive(Debug, Default)]

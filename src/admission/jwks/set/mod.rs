@@ -13,16 +13,16 @@ use crate::admission::keys::{VerificationKey, is_hmac};
 
 /// What a set holds for us.
 #[derive(Debug, Default)]
-pub struct ParsedSet {
+pub(crate) struct ParsedSet {
     /// One for each key and algorithm.
-    pub keys: Vec<VerificationKey>,
+    pub(crate) keys: Vec<VerificationKey>,
     /// What was left out and perhaps should not have been published so.
-    pub notes: Vec<String>,
+    pub(crate) notes: Vec<String>,
 }
 
 /// Why a text is no key set. Reads on from its name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum SetFault {
+pub(crate) enum SetFault {
     /// Not JSON, or not as strict as it has to be.
     #[error("is no JSON object, or has a name twice")]
     NotJson,
@@ -46,7 +46,7 @@ enum Skip {
 /// # Errors
 ///
 /// When it is none. A set without a key that can be used is one.
-pub fn parse(bytes: &[u8]) -> Result<ParsedSet, SetFault> {
+pub(crate) fn parse(bytes: &[u8]) -> Result<ParsedSet, SetFault> {
     let object = json::parse_object(bytes).ok_or(SetFault::NotJson)?;
     let Some(Value::Array(members)) = object.get("keys") else { return Err(SetFault::NoKeys) };
     // Keys without kid are tried one after the other, by whoever sends a token.

@@ -108,7 +108,7 @@ impl FrameInspector {
     }
 
     /// Whether a part of a message has passed that is not at its end.
-    pub fn is_within_message(&self) -> bool {
+    pub(crate) fn is_within_message(&self) -> bool {
         self.is_within_frame() || self.message.is_some()
     }
 
@@ -241,7 +241,7 @@ fn control(header: &Header, behind: &[u8]) -> Result<Step, Violation> {
 }
 
 /// Whether `frame`, a whole control frame that has passed inspection, has exactly this payload.
-pub fn control_payload_is(frame: &[u8], from: Side, expected: &[u8]) -> bool {
+pub(crate) fn control_payload_is(frame: &[u8], from: Side, expected: &[u8]) -> bool {
     let Ok(Some(header)) = header::parse(frame, from) else { return false };
     let payload = frame.get(header.header_len..).unwrap_or_default();
     with_plain(payload, header.mask, |plain| plain == expected)

@@ -6,7 +6,7 @@ use super::Case;
 use crate::outcome::label::Label;
 
 /// Somebody who was refused for who they are; `label` is framegate's word for it.
-pub fn refused(case: Case<'_>, label: Option<Label>) -> Finding {
+pub(crate) fn refused(case: Case<'_>, label: Option<Label>) -> Finding {
     match label {
         Some(Label::OriginDenied) => return origin_denied(case),
         Some(Label::Forbidden) => return forbidden(),
@@ -38,7 +38,7 @@ pub fn refused(case: Case<'_>, label: Option<Label>) -> Finding {
 }
 
 /// A 401 that asks for user and password, as its WWW-Authenticate says.
-pub fn basic(case: Case<'_>) -> Finding {
+pub(crate) fn basic(case: Case<'_>) -> Finding {
     let is_basic = |value: &http::HeaderValue| {
         let scheme = value.as_bytes().split(|byte| *byte == b' ').next();
         scheme.is_some_and(|scheme| scheme.eq_ignore_ascii_case(b"basic"))
@@ -58,7 +58,7 @@ pub fn basic(case: Case<'_>) -> Finding {
 }
 
 /// The page's origin is not on the list.
-pub fn origin_denied(case: Case<'_>) -> Finding {
+pub(crate) fn origin_denied(case: Case<'_>) -> Finding {
     let origin = case.plan.origin.as_deref().unwrap_or("none");
     Finding::new(
         format!("pages of the origin {origin} may not connect here"),
@@ -201,7 +201,7 @@ fn by_clocks(case: Case<'_>) -> Option<Finding> {
 }
 
 /// A token that was let through although something is wrong with it.
-pub fn warning(case: Case<'_>) -> Option<Finding> {
+pub(crate) fn warning(case: Case<'_>) -> Option<Finding> {
     if let Some(fault) = case.token.and_then(|token| token.faults.first()) {
         let Finding { cause, .. } = fault.finding();
         return Some(Finding::new(

@@ -9,7 +9,7 @@ use crate::protocol::ws::close::CloseStatus;
 
 /// Somebody closed the connection by `status` at `shown_at`, unasked: the step it belongs to, cause
 /// and cure.
-pub fn closed(
+pub(crate) fn closed(
     status: CloseStatus,
     reason: &str,
     shown_at: StepName,
@@ -33,7 +33,7 @@ pub fn closed(
 }
 
 /// Whether this answers our Close as a server does with which all is well.
-pub fn is_normal(status: CloseStatus) -> bool {
+pub(crate) fn is_normal(status: CloseStatus) -> bool {
     match status {
         CloseStatus::Code(code) => matches!(code, NORMAL | 1001),
         CloseStatus::Empty | CloseStatus::None => true,
@@ -41,10 +41,10 @@ pub fn is_normal(status: CloseStatus) -> bool {
 }
 
 /// A normal end.
-pub const NORMAL: u16 = 1000;
+pub(crate) const NORMAL: u16 = 1000;
 
 /// What a code means, in a few words.
-pub fn meaning(code: u16) -> &'static str {
+pub(crate) fn meaning(code: u16) -> &'static str {
     match code {
         1000 => "normal end",
         1001 => "going away",

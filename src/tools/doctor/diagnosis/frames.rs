@@ -5,7 +5,11 @@ use crate::protocol::ws::violation::Violation;
 
 /// A frame that breaks a rule: the step it belongs to when it came at `shown_at`, cause and cure.
 /// `begin` is what it begins with.
-pub fn violation(violation: Violation, begin: [u8; 2], shown_at: StepName) -> (StepName, Finding) {
+pub(crate) fn violation(
+    violation: Violation,
+    begin: [u8; 2],
+    shown_at: StepName,
+) -> (StepName, Finding) {
     let [first, _] = begin;
     if let Some(finding) = broken_close(violation, begin) {
         return (shown_at, finding);
@@ -74,7 +78,7 @@ fn broken_close(violation: Violation, begin: [u8; 2]) -> Option<Finding> {
 }
 
 /// The connection ended without a Close.
-pub fn lost(was_reset: bool) -> Finding {
+pub(crate) fn lost(was_reset: bool) -> Finding {
     let how = if was_reset { "was cut (reset)" } else { "ended" };
     Finding::new(
         format!(
@@ -86,7 +90,7 @@ pub fn lost(was_reset: bool) -> Finding {
 }
 
 /// No Pong.
-pub fn no_pong() -> Finding {
+pub(crate) fn no_pong() -> Finding {
     Finding::new(
         "the server does not answer a Ping, which every WebSocket end must: its reading is blocked, or a proxy \
          between swallows Pings",
@@ -95,7 +99,7 @@ pub fn no_pong() -> Finding {
 }
 
 /// Pongs, none of which answers our Ping.
-pub fn foreign_pong() -> Finding {
+pub(crate) fn foreign_pong() -> Finding {
     Finding::new(
         "the server answers a Ping by a Pong with other content, so that nobody can tell what it answers",
         "let it send back the Ping's own payload (RFC 6455 section 5.5.3)",
@@ -103,7 +107,7 @@ pub fn foreign_pong() -> Finding {
 }
 
 /// A frame that began and does not end.
-pub fn unfinished() -> Finding {
+pub(crate) fn unfinished() -> Finding {
     Finding::new(
         "the server began a frame that does not come to its end, and nothing can pass it: it stalls while it \
          writes, or the frame's length is wrong",
@@ -112,7 +116,7 @@ pub fn unfinished() -> Finding {
 }
 
 /// A message that began and does not end, while the connection goes on.
-pub fn unfinished_message() -> Finding {
+pub(crate) fn unfinished_message() -> Finding {
     Finding::new(
         "a fragmented message began and was not finished; pages wait for it",
         "make the server send its last frame (FIN set); if messages are long, look again with a longer --timeout",
@@ -120,7 +124,7 @@ pub fn unfinished_message() -> Finding {
 }
 
 /// A large message of which more and more comes, but not yet all.
-pub fn still_coming(come: u64, announced: u64) -> Finding {
+pub(crate) fn still_coming(come: u64, announced: u64) -> Finding {
     Finding::new(
         format!(
             "a message of {announced} bytes or more began, of which {come} have come so far: it is too large for \
@@ -131,7 +135,7 @@ pub fn still_coming(come: u64, announced: u64) -> Finding {
 }
 
 /// Pings without end, and no Pong.
-pub fn flooded(pings: u32) -> Finding {
+pub(crate) fn flooded(pings: u32) -> Finding {
     Finding::new(
         format!(
             "the server sends Pings without a pause ({pings} while its Pong was waited for), behind which all else \
@@ -142,7 +146,7 @@ pub fn flooded(pings: u32) -> Finding {
 }
 
 /// As many, but the Pong came.
-pub fn many_pings(pings: u32) -> Option<Finding> {
+pub(crate) fn many_pings(pings: u32) -> Option<Finding> {
     (pings >= MANY).then(|| {
         Finding::new(
             format!("the server sent {pings} Pings within a few seconds: clients spend their time and battery on them"),
@@ -152,10 +156,10 @@ pub fn many_pings(pings: u32) -> Option<Finding> {
 }
 
 /// Pings of a server, in the few seconds that doctor is there, that are no keepalive any more.
-pub const MANY: u32 = 100;
+pub(crate) const MANY: u32 = 100;
 
 /// No Close in answer to ours.
-pub fn no_close() -> Finding {
+pub(crate) fn no_close() -> Finding {
     Finding::new(
         "the server does not answer Close by Close, as it must: pages wait, then see 1006, and the server may keep \
          the session for ever",
@@ -164,7 +168,7 @@ pub fn no_close() -> Finding {
 }
 
 /// The connection ended before the answer to our Close.
-pub fn lost_instead_of_close(was_reset: bool) -> Finding {
+pub(crate) fn lost_instead_of_close(was_reset: bool) -> Finding {
     let how = if was_reset { "cuts the connection (reset)" } else { "ends the connection" };
     Finding::new(
         format!(
@@ -175,7 +179,7 @@ pub fn lost_instead_of_close(was_reset: bool) -> Finding {
 }
 
 /// A Close, and the connection stays.
-pub fn stays_open() -> Finding {
+pub(crate) fn stays_open() -> Finding {
     Finding::new(
         "the server answered Close but does not end the connection, which is its part (RFC 6455 section 7.1.1)",
         "let it close the socket, or connections pile up until the client does",

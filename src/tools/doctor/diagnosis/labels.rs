@@ -5,13 +5,13 @@ use super::{Case, auth};
 use crate::outcome::label::Label;
 
 /// The label that an answer's body (`label: explanation`) or a Close reason (`label;hint`) begins with.
-pub fn of_text(text: &str) -> Option<Label> {
+pub(crate) fn of_text(text: &str) -> Option<Label> {
     let word = text.split([':', ';', '\n', ' ']).next().unwrap_or_default();
     Label::parse(word)
 }
 
 /// The step that such a refusal belongs to, when it came at `shown_at`.
-pub fn step(label: Label, shown_at: StepName) -> StepName {
+pub(crate) fn step(label: Label, shown_at: StepName) -> StepName {
     match label {
         Label::OriginDenied | Label::Forbidden => StepName::Auth,
         label if is_of_token(label) => StepName::Auth,
@@ -20,13 +20,13 @@ pub fn step(label: Label, shown_at: StepName) -> StepName {
 }
 
 /// The backend behind framegate said no to who asks, not framegate.
-pub fn is_of_backend_auth(label: Label, status_or_code: u16) -> bool {
+pub(crate) fn is_of_backend_auth(label: Label, status_or_code: u16) -> bool {
     // A close code of the 44xx ends as the status does that it stands for.
     label == Label::UpstreamRefused && matches!(status_or_code % 4000, 401 | 403)
 }
 
 /// Cause and cure.
-pub fn finding(label: Label, case: Case<'_>) -> Finding {
+pub(crate) fn finding(label: Label, case: Case<'_>) -> Finding {
     if step(label, StepName::Upgrade) == StepName::Auth {
         return auth::refused(case, Some(label));
     }

@@ -3,30 +3,30 @@
 //! A cause says what most often lies behind it, a cure what to do first. Both are for somebody who
 //! never saw a WebSocket handshake: no word of the RFC without what it means.
 
-pub mod auth;
-pub mod closing;
-pub mod frames;
-pub mod labels;
-pub mod network;
-pub mod redirect;
-pub mod status;
-pub mod switching;
-pub mod tls;
+pub(crate) mod auth;
+pub(crate) mod closing;
+pub(crate) mod frames;
+pub(crate) mod labels;
+pub(crate) mod network;
+pub(crate) mod redirect;
+pub(crate) mod status;
+pub(crate) mod switching;
+pub(crate) mod tls;
 
 use super::plan::Plan;
 use super::token::Reading;
 
 /// What goes into every judgement.
 #[derive(Debug, Clone, Copy)]
-pub struct Case<'a> {
+pub(crate) struct Case<'a> {
     /// What was asked for.
-    pub plan: &'a Plan,
+    pub(crate) plan: &'a Plan,
     /// The token that was sent.
-    pub token: Option<&'a Reading>,
+    pub(crate) token: Option<&'a Reading>,
     /// Seconds since 1970, by this machine's clock.
-    pub now: i64,
+    pub(crate) now: i64,
     /// Seconds by which the server's clock is ahead.
-    pub ahead: Option<i64>,
+    pub(crate) ahead: Option<i64>,
     /// Whether framegate took part: then its words are taken for what they mean with it.
-    pub framegate: bool,
+    pub(crate) framegate: bool,
 }

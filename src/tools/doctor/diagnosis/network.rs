@@ -6,7 +6,7 @@ use super::super::plan::Address;
 use super::super::report::Finding;
 
 /// The name has no address.
-pub fn dns(error: &Error, host: &str) -> Finding {
+pub(crate) fn dns(error: &Error, host: &str) -> Finding {
     // getaddrinfo's verdicts reach us only as text.
     let text = error.to_string().to_ascii_lowercase();
     if text.contains("temporary failure") || text.contains("try again") {
@@ -24,7 +24,7 @@ pub fn dns(error: &Error, host: &str) -> Finding {
 }
 
 /// No name server answered in time.
-pub fn dns_slow() -> Finding {
+pub(crate) fn dns_slow() -> Finding {
     Finding::new(
         "the name servers of this machine do not answer",
         "look at /etc/resolv.conf and the firewall's port 53; `getent hosts example.com` must answer first",
@@ -32,7 +32,7 @@ pub fn dns_slow() -> Finding {
 }
 
 /// No connection to any address.
-pub fn tcp(error: &Error, address: &Address) -> Finding {
+pub(crate) fn tcp(error: &Error, address: &Address) -> Finding {
     let Address { port, .. } = address;
     match error.kind() {
         ErrorKind::ConnectionRefused => Finding::new(
@@ -67,7 +67,7 @@ pub fn tcp(error: &Error, address: &Address) -> Finding {
 }
 
 /// No answer at all.
-pub fn tcp_silent(address: &Address) -> Finding {
+pub(crate) fn tcp_silent(address: &Address) -> Finding {
     let Address { port, .. } = address;
     Finding::new(
         format!(

@@ -7,7 +7,7 @@ use super::super::secrets::{place, without_user};
 use super::Case;
 
 /// Why somebody is sent elsewhere, and what to do.
-pub fn finding(head: &Head, case: Case<'_>) -> Finding {
+pub(crate) fn finding(head: &Head, case: Case<'_>) -> Finding {
     let location = head.get("location").unwrap_or_default();
     let target = &case.plan.target;
     let to = absolute(&without_user(&location), target);

@@ -5,7 +5,7 @@ use super::super::report::{Finding, StepName};
 use super::{Case, auth, labels, redirect};
 
 /// The step such an answer belongs to, cause and cure. `body` is the begin of what came with it.
-pub fn refused(head: &Head, body: &str, case: Case<'_>) -> (StepName, Finding) {
+pub(crate) fn refused(head: &Head, body: &str, case: Case<'_>) -> (StepName, Finding) {
     // Only framegate's own answers are taken at their word.
     if let Some(label) = labels::of_text(body).filter(|_| head.is_from_framegate()) {
         let is_auth = labels::is_of_backend_auth(label, head.status);
@@ -113,7 +113,7 @@ fn bad(head: &Head, body: &str) -> Finding {
 }
 
 /// An answer over ws:// that asks for https.
-pub fn tls_wanted() -> Finding {
+pub(crate) fn tls_wanted() -> Finding {
     Finding::new(
         "this port speaks TLS: a ws:// URL was used where wss:// is needed",
         "use wss:// in the URL",

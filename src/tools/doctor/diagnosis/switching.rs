@@ -7,7 +7,7 @@ use super::status;
 use crate::upstream::answer::SwitchingFault;
 
 /// A 101 that breaks a rule: the step it belongs to, cause and cure.
-pub fn broken(fault: SwitchingFault, head: &Head) -> (StepName, Finding) {
+pub(crate) fn broken(fault: SwitchingFault, head: &Head) -> (StepName, Finding) {
     let finding = match fault {
         SwitchingFault::Upgrade => changed(head, "Upgrade", "websocket"),
         SwitchingFault::Connection => changed(head, "Connection", "Upgrade"),
@@ -25,7 +25,7 @@ pub fn broken(fault: SwitchingFault, head: &Head) -> (StepName, Finding) {
 }
 
 /// What a 101 has of the headers that make it one, line for line.
-pub fn lines(head: &Head) -> Vec<String> {
+pub(crate) fn lines(head: &Head) -> Vec<String> {
     let of = |name: &str| match head.values(name) {
         values if values.is_empty() => vec![format!("no {name}")],
         values => values.into_iter().map(|value| format!("{name}: {value}")).collect(),
@@ -131,12 +131,12 @@ const UNOFFERED_CURE: &str =
     "make the server accept only extensions that the client offered, or switch them off there";
 
 /// Extensions that a 101 accepts and nobody offered.
-pub fn extension_unoffered(names: &str) -> Finding {
+pub(crate) fn extension_unoffered(names: &str) -> Finding {
     Finding::new(unoffered(names), UNOFFERED_CURE)
 }
 
 /// permessage-deflate, accepted although this time it was not offered.
-pub fn compression_forced() -> Finding {
+pub(crate) fn compression_forced() -> Finding {
     Finding::new(
         "the server switches compression on even for clients that do not offer it: they cannot read its frames \
          and fail with `RSV1`",
@@ -145,7 +145,7 @@ pub fn compression_forced() -> Finding {
 }
 
 /// Nothing was accepted without the offer.
-pub fn compression_required(status: &str) -> Finding {
+pub(crate) fn compression_required(status: &str) -> Finding {
     Finding::new(
         format!(
             "the server takes only clients that offer compression: without the offer it answered {status}; \
@@ -156,7 +156,7 @@ pub fn compression_required(status: &str) -> Finding {
 }
 
 /// The subprotocols offered, none of which was chosen.
-pub fn none_chosen() -> Finding {
+pub(crate) fn none_chosen() -> Finding {
     Finding::new(
         "subprotocols were offered and none was chosen: Chrome and Edge fail such a connection, other clients do not",
         "make the server choose one of them, or offer none",
@@ -164,7 +164,7 @@ pub fn none_chosen() -> Finding {
 }
 
 /// What answered is no HTTP. `what` is the rule it broke.
-pub fn not_http(first_bytes: &[u8], what: &str, case: Case<'_>) -> Finding {
+pub(crate) fn not_http(first_bytes: &[u8], what: &str, case: Case<'_>) -> Finding {
     // A TLS record: an alert or a ServerHello, of any version.
     if !case.plan.target.secure && matches!(first_bytes, [0x15 | 0x16, 0x03, ..]) {
         return status::tls_wanted();
@@ -194,7 +194,7 @@ pub fn not_http(first_bytes: &[u8], what: &str, case: Case<'_>) -> Finding {
 }
 
 /// No answer to the upgrade request.
-pub fn silent() -> Finding {
+pub(crate) fn silent() -> Finding {
     Finding::new(
         "the connection stands, but nobody answers the upgrade request: the backend hangs before its handshake \
          (a database, Redis, a full worker pool), or a proxy in front waits for it",
@@ -203,7 +203,7 @@ pub fn silent() -> Finding {
 }
 
 /// An answer that began and did not come to its end.
-pub fn too_slow() -> Finding {
+pub(crate) fn too_slow() -> Finding {
     Finding::new(
         "an answer began, but its head does not come to an end: the server or a proxy stalls in the middle of \
          writing it, or sends it drop by drop",
@@ -212,7 +212,7 @@ pub fn too_slow() -> Finding {
 }
 
 /// Nothing but an interim answer of this status.
-pub fn only_interim(status: u16) -> Finding {
+pub(crate) fn only_interim(status: u16) -> Finding {
     Finding::new(
         format!(
             "only an interim answer came (HTTP {status}), and none behind it: a proxy or server announced an answer \
@@ -223,7 +223,7 @@ pub fn only_interim(status: u16) -> Finding {
 }
 
 /// The connection ended in the middle of an answer.
-pub fn cut() -> Finding {
+pub(crate) fn cut() -> Finding {
     Finding::new(
         "an answer began, but the connection ended in the middle of its head: the server crashed while it answered, \
          or a proxy cut it",
@@ -232,7 +232,7 @@ pub fn cut() -> Finding {
 }
 
 /// The connection ended instead of an answer. `no_tls`: it was tried, and there is none.
-pub fn ended(case: Case<'_>, no_tls: bool) -> Finding {
+pub(crate) fn ended(case: Case<'_>, no_tls: bool) -> Finding {
     let target = &case.plan.target;
     let (who, cure) = if target.secure || no_tls {
         let who = "a balancer without a server behind it, or a server that wants a PROXY header or speaks another \

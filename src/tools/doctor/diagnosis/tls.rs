@@ -7,7 +7,7 @@ use super::super::token::span;
 use crate::net::tls_fault::{CertificateFault, TlsFault};
 
 /// Cause and cure; `chain` is what the server showed.
-pub fn fault(fault: &TlsFault, chain: &[Shown], plan: &Plan, now: i64) -> Finding {
+pub(crate) fn fault(fault: &TlsFault, chain: &[Shown], plan: &Plan, now: i64) -> Finding {
     let target = &plan.target;
     match fault {
         TlsFault::Certificate(fault) => certificate(fault, chain, plan, now),
@@ -177,7 +177,7 @@ fn wrong_name(leaf: Option<&Shown>, host: &str) -> Finding {
 }
 
 /// What is wrong soon, or is sent along for nothing.
-pub fn warning(chain: &[Shown], now: i64) -> Option<Finding> {
+pub(crate) fn warning(chain: &[Shown], now: i64) -> Option<Finding> {
     // It was verified, so nobody needs those.
     if let Some(one) = chain.iter().find(|one| one.not_after < now) {
         return Some(Finding::new(
@@ -204,7 +204,12 @@ pub fn warning(chain: &[Shown], now: i64) -> Option<Finding> {
 }
 
 /// What `--insecure` passed over.
-pub fn not_verified(fault: &CertificateFault, chain: &[Shown], plan: &Plan, now: i64) -> Finding {
+pub(crate) fn not_verified(
+    fault: &CertificateFault,
+    chain: &[Shown],
+    plan: &Plan,
+    now: i64,
+) -> Finding {
     let Finding { cause, cure } = certificate(fault, chain, plan, now);
     Finding::new(format!("NOT VERIFIED, only gone on with because of --insecure: {cause}"), cure)
 }

@@ -1,0 +1,96 @@
+//! What the fuzz targets (`tests/fuzz`) and the micro benchmarks (`benches/micro`) call: they are crates
+//! beside this one, and read single parts of it. Not an interface: it changes with the parts.
+#![allow(missing_docs)]
+
+pub mod admission {
+    pub use crate::admission::Admission;
+    pub mod jwt {
+        pub use crate::admission::jwt::verify;
+    }
+    pub mod keys {
+        pub use crate::admission::keys::{KeySet, VerificationKey, load};
+    }
+    pub mod token {
+        pub use crate::admission::token::{MAX_TOKEN_BYTES, Presented, extract, forward, strip};
+    }
+    pub mod jwks {
+        pub use crate::admission::jwks::SourceTable;
+    }
+    pub mod limits {
+        pub use crate::admission::limits::AddressTable;
+    }
+}
+
+pub mod cli {
+    pub mod token {
+        pub use crate::cli::token::{sign, signing_key};
+    }
+}
+
+pub mod config {
+    pub use crate::config::{Config, ForwardToken, Problem, Rate, TokenSource, Verifier};
+}
+
+pub mod handshake {
+    pub mod forwarded {
+        pub use crate::handshake::forwarded::client_address;
+    }
+    pub mod headers {
+        pub use crate::handshake::headers::{
+            Forwarded, ForwardedIdentity, Scheme, Trust, UpstreamHead,
+        };
+    }
+    pub mod path {
+        pub use crate::handshake::path::normalise;
+    }
+    pub mod request {
+        pub use crate::handshake::request::{Forwardable, MAX_SUBPROTOCOLS, UpgradeRequest};
+    }
+}
+
+pub mod outcome {
+    pub mod rejection {
+        pub use crate::outcome::rejection::TokenFault;
+    }
+}
+
+pub mod protocol {
+    pub mod proxy_protocol {
+        pub use crate::protocol::proxy_protocol::{Progress, ProxyError, ProxyHeader, parse};
+    }
+    pub mod ws {
+        pub mod close {
+            pub use crate::protocol::ws::close::CloseStatus;
+        }
+        pub mod header {
+            pub use crate::protocol::ws::header::parse;
+        }
+        pub mod inspector {
+            pub use crate::protocol::ws::inspector::{
+                Content, FrameInspector, FrameLimits, Step, WHOLE_FRAME,
+            };
+        }
+        pub mod message {
+            pub use crate::protocol::ws::message::{MessageKind, unmask};
+        }
+        pub mod violation {
+            pub use crate::protocol::ws::violation::{Side, Violation};
+        }
+    }
+}
+
+pub mod route {
+    pub use crate::route::Router;
+}
+
+pub mod session {
+    pub mod identity {
+        pub use crate::session::identity::Identity;
+    }
+}
+
+pub mod upstream {
+    pub mod answer {
+        pub use crate::upstream::answer::{Answer, AnswerError, MAX_HEAD, parse};
+    }
+}
