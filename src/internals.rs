@@ -3,7 +3,19 @@
 #![allow(missing_docs)]
 
 pub mod admission {
+    use std::sync::Arc;
+    use std::time::Instant;
+
     pub use crate::admission::Admission;
+    use crate::admission::users::UserTable;
+    use crate::session::limiter::Limiter;
+    use crate::session::registry::Registry;
+
+    /// A count of users with no sessions.
+    pub fn limiter() -> Arc<dyn Limiter> {
+        Arc::new(UserTable::new(Arc::new(Registry::new(0, Instant::now()))))
+    }
+
     pub mod jwt {
         pub use crate::admission::jwt::verify;
     }

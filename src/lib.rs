@@ -3,28 +3,31 @@
 //! # The life of a connection
 //!
 //! ```text
-//! gateway    accept            TcpStream + permit      process cap, per-address cap, handshake rate
-//! listener   establish         Peer {client, direct}   PROXY v1/v2, only from trusted proxies; TLS by SNI
-//!            http              http::Request           hyper, HTTP/1.1
+//! gateway    accept        Arrival: socket + place     process cap, per-address cap, handshake rate
+//! listener   establish     Peer {client, direct}       PROXY v1/v2, only from trusted proxies; TLS by SNI
+//!            http          Exchange: one request       hyper, HTTP/1.1; a connection carries several
 //! handshake  UpgradeRequest                            RFC 6455 4.2.1 parsed once, else 400/426
-//! route      Route + typed path parameters             else 404
-//! admission  Permit | Rejection                        cheap before dear
-//! upstream   open connection | Rejection               before the client is told yes
+//! route      RouteId + typed path parameters           else 404
+//! admission  Permit | Rejection                        cheap before expensive
+//! upstream   open connection | Rejection               before the client is accepted
 //! handshake  101                                       only now
-//! relay      Session                                   two pumps, one task
+//! relay      Session: two legs, two directions         one task
 //! outcome    close codes for both sides                one table
 //! telemetry  SessionRecord                             metrics + one access-log line, exactly once
 //! ```
 //!
 //! Each stage consumes the type the stage before produced. Two functions are the spine, each about a
-//! screen: [`gateway::connection::serve`] and [`gateway::Gateway::handle`].
+//! screen: `gateway::connection::serve` carries a connection, [`gateway::Gateway::handle`] decides on one
+//! request: a session, an answer of our own, or a refusal.
 //!
 //! # Lexicon
 //!
 //! *downstream* or *client*: who connects to the gateway. *upstream*: a group of equivalent
 //! *endpoints* behind it. *listener*: a public socket. *route*: host and path pattern to upstream.
 //! *handshake*: from the request head to the 101. *subprotocol*, *frame*, *message*, *control frame*,
-//! *close code*: as in RFC 6455. *session*: a relayed connection. *rejection*: a handshake refused.
+//! *close code*: as in RFC 6455. *exchange*: one request on a connection. *session*: a relayed
+//! connection; its client and its upstream are its *legs*, what is checked on the way from one to the
+//! other is a *direction*. *rejection*: a handshake refused.
 //! *violation*: a peer broke RFC 6455. *ending*: how a session ended; not an error. *permit*: the
 //! right to hold a place, given back on drop. *drain*: ending all sessions, paced. *settle*: choosing
 //! what each side is told at the end. *gateway*: one configuration at work, immutable; the *process*
@@ -43,8 +46,10 @@
 // Some parts are for the tools alone.
 #![cfg_attr(not(all(feature = "demo", feature = "doctor")), allow(dead_code))]
 
-mod gateway;
 mod listener;
+
+mod gateway;
+
 mod relay;
 mod upstream;
 

@@ -6,7 +6,7 @@ use std::time::Instant;
 use divan::{Bencher, black_box};
 use framegate::internals::admission::jwks::SourceTable;
 use framegate::internals::admission::limits::AddressTable;
-use framegate::internals::admission::{Admission, jwt, keys, token};
+use framegate::internals::admission::{Admission, jwt, keys, limiter, token};
 use jsonwebtoken::Algorithm;
 
 use crate::setup::{self, NOW, PATH};
@@ -38,8 +38,7 @@ fn extract(bencher: Bencher<'_, '_>) {
 fn admit(bencher: Bencher<'_, '_>, algorithm: Algorithm) {
     let signed = setup::signed(algorithm);
     let config = setup::config(&signed, &format!("{algorithm:?}"));
-    let (admission, _) =
-        Admission::new(&config, Arc::default(), &SourceTable::default()).expect("keys");
+    let (admission, _) = Admission::new(&config, limiter(), &SourceTable::default()).expect("keys");
     let matched = config.router().find("chat.example.com", PATH).expect("a route");
     let request = setup::request(&signed.token);
     let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");

@@ -18,7 +18,7 @@ use crate::outcome::settle::Ending;
 use crate::protocol::ws::close;
 use crate::session::id::SessionId;
 use crate::session::recent;
-use crate::session::record::{Outcome, SessionRecord};
+use crate::session::record::{Facts, Outcome, SessionRecord};
 use crate::session::registry::{Order, SessionHandle};
 use crate::telemetry::events::label_before_an_answer;
 
@@ -178,7 +178,7 @@ impl<'a> Filter<'a> {
         }
     }
 
-    fn takes(&self, session: &SessionRecord) -> bool {
+    fn takes(&self, session: &Facts) -> bool {
         let is = |wanted: Option<&str>, text: Option<&str>| wanted.is_none_or(|w| text == Some(w));
         is(self.user, session.user.as_deref())
             && is(self.route, session.route.as_deref())
@@ -188,7 +188,7 @@ impl<'a> Filter<'a> {
 }
 
 /// A client by its address, with or without its port.
-fn is_client(wanted: &str, session: &SessionRecord) -> bool {
+fn is_client(wanted: &str, session: &Facts) -> bool {
     match wanted.parse::<IpAddr>() {
         Ok(address) => session.client.ip().to_canonical() == address.to_canonical(),
         Err(_) => session.client.to_string() == wanted,
@@ -196,7 +196,7 @@ fn is_client(wanted: &str, session: &SessionRecord) -> bool {
 }
 
 /// Whether `wanted`, in lower case, stands in something an operator may search for.
-fn contains(wanted: &str, session: &SessionRecord) -> bool {
+fn contains(wanted: &str, session: &Facts) -> bool {
     let shown = [session.id.to_string(), session.client.to_string()];
     let texts = [&session.user, &session.route];
     shown.iter().any(|text| text.contains(wanted))

@@ -13,8 +13,8 @@ use crate::gateway::process::Process;
 use crate::gateway::readiness::Unready;
 use crate::outcome::settle::Ending;
 use crate::session::id::SessionId;
-use crate::session::record::SessionRecord;
-use crate::session::registry::{Order, SessionHandle};
+use crate::session::record::Facts;
+use crate::session::registry::{Order, Registered, SessionHandle};
 use crate::telemetry::{Telemetry, testing};
 
 /// A gateway without sockets.
@@ -305,13 +305,11 @@ proptest! {
 }
 
 /// A session that is open, as far as the admin API can tell.
-fn open(gateway: &Gateway, id: u64, change: impl FnOnce(&mut SessionRecord)) -> Arc<SessionHandle> {
-    let mut known = SessionRecord { id: SessionId::new(id), ..testing::record() };
-    known.steps.relay = None;
+fn open(gateway: &Gateway, id: u64, change: impl FnOnce(&mut Facts)) -> Registered {
+    let mut known = Facts { id: SessionId::new(id), ..testing::facts() };
     change(&mut known);
-    let handle = SessionHandle::new(known, std::time::Instant::now());
-    gateway.registry().insert(&handle);
-    handle
+    let handle = SessionHandle::new(Arc::new(known), std::time::Instant::now());
+    gateway.registry().insert(handle)
 }
 
 fn own() -> HeaderMap {
@@ -321,7 +319,7 @@ fn own() -> HeaderMap {
 #[test]
 fn a_session_has_the_documented_shape() {
     let gateway = gateway();
-    open(&gateway, 0xab, |_| {});
+    let _open = open(&gateway, 0xab, |_| {});
     let response = ask(&guards(None), &gateway, ("GET", "/api/sessions/00000000000000ab"), &own());
     let text = String::from_utf8(response.body().to_vec()).unwrap();
     let start = r#"{"id":"00000000000000ab","state":"open","user":"u-17","route":"/a/{id}","listener":"127.0.0.1:8080","client":"192.0.2.7:4711","via":null,"host":"chat.example.com","path":"/a/1","origin":"https://chat.example.com","subprotocol":"chat.v1","upstream":"chat","endpoint":"http://127.0.0.1:9001","opened":"2026-11-21T07:41:02.000Z","age_s":"#;
@@ -340,7 +338,7 @@ fn without_idle(text: &str) -> String {
 fn an_ended_one_has_its_end_behind_the_same() {
     let gateway = gateway();
     let at = testing::record().opened + std::time::Duration::from_secs(61);
-    gateway.telemetry().recent.keep(&testing::record(), std::time::Instant::now(), at);
+    gateway.telemetry().recent.keep(testing::record(), std::time::Instant::now(), at);
     let response = ask(&guards(None), &gateway, ("GET", "/api/sessions/00000000000000ab"), &own());
     let text = String::from_utf8(response.body().to_vec()).unwrap();
     let end = r#""age_s":61.0,"messages":{"from_client":3,"from_upstream":7},"bytes":{"from_client":42,"from_upstream":900},"steps":[{"name":"accept","ms":0.012},{"name":"tls","ms":1.5},{"name":"request","ms":0.8},{"name":"admission","ms":0.25},{"name":"upstream_connect","ms":0.4},{"name":"upstream_handshake","ms":2.0},{"name":"relay","ms":61000.0}],"ended":"2026-11-21T07:42:03.000Z","label":"client_closed","by":"client","phase":"relay","status":null,"client_close":1000,"upstream_close":1000,"cut_frame":false,"detail":null,"sentence":"The client closed the session with code 1000. Nothing is wrong, unless its close code says so."}"#;
@@ -350,10 +348,12 @@ fn an_ended_one_has_its_end_behind_the_same() {
 #[test]
 fn filters_narrow_and_never_widen() {
     let gateway = gateway();
-    open(&gateway, 1, |it| it.user = None);
-    open(&gateway, 2, |it| it.user = Some("Ann".into()));
-    open(&gateway, 3, |it| it.client = "[2001:db8::1]:7".parse().unwrap());
-    open(&gateway, 4, |it| it.path = Some("/a/ÜBER".into()));
+    let _open = [
+        open(&gateway, 1, |it| it.user = None),
+        open(&gateway, 2, |it| it.user = Some("Ann".into())),
+        open(&gateway, 3, |it| it.client = "[2001:db8::1]:7".parse().unwrap()),
+        open(&gateway, 4, |it| it.path = Some("/a/ÜBER".into())),
+    ];
     let rows: [(&str, &[u64]); 12] = [
         ("", &[4, 3, 2, 1]),
         ("?user=Ann", &[2]),
@@ -405,7 +405,8 @@ fn a_kick_orders_what_was_asked_for_of_whom_it_was_asked() {
             .map(|(user, id)| open(&gateway, id, |it| it.user = Some(user.into())));
         let sessions: Vec<_> = sessions.collect();
         ask(&guards(None), &gateway, ("DELETE", target), &own());
-        let orders: Vec<_> = sessions.iter().flat_map(|session| session.take_orders()).collect();
+        let orders: Vec<_> =
+            sessions.iter().flat_map(|session| session.handle().take_orders()).collect();
         assert_eq!(orders.len(), count, "{target}");
         for order in orders {
             let Order::End(ending) = order else { panic!("{target}: {order:?}") };

@@ -9,7 +9,7 @@ use serde::{Serialize, Serializer};
 use crate::protocol::ws::close::CloseStatus;
 use crate::session::explain;
 use crate::session::recent::Ended;
-use crate::session::record::{Outcome, SessionRecord, Steps};
+use crate::session::record::{Facts, Outcome, Steps};
 use crate::session::registry::SessionHandle;
 use crate::session::traffic::TrafficCounts;
 use crate::telemetry::access_log::time;
@@ -83,7 +83,8 @@ impl<'a> SessionView<'a> {
         let open =
             OpenView { pending_bytes: session.pending(), idle_s: seconds(session.idle(now)) };
         let age = now.saturating_duration_since(session.opened);
-        let view = Self::of(&session.known, "open", age, &session.traffic.counts());
+        let known = &session.known;
+        let view = Self::of(known, &known.steps, "open", age, &session.traffic.counts());
         Self { open: Some(open), ..view }
     }
 
@@ -115,11 +116,12 @@ impl<'a> SessionView<'a> {
             sentence: explain::sentence(record),
         };
         let age = ended.at.duration_since(record.opened).unwrap_or_default();
-        Self { end: Some(end), ..Self::of(record, state, age, &record.traffic) }
+        Self { end: Some(end), ..Self::of(record, &record.steps, state, age, &record.traffic) }
     }
 
     fn of(
-        record: &'a SessionRecord,
+        facts: &'a Facts,
+        taken: &Steps,
         state: &'static str,
         age: Duration,
         traffic: &TrafficCounts,
@@ -127,25 +129,25 @@ impl<'a> SessionView<'a> {
         let (up, down) = (&traffic.to_upstream, &traffic.to_client);
         let both = |from_client, from_upstream| Both { from_client, from_upstream };
         Self {
-            id: record.id.to_string(),
+            id: facts.id.to_string(),
             state,
-            user: record.user.as_deref(),
-            route: record.route.as_deref(),
-            listener: &record.listener,
-            client: record.client,
-            via: record.via,
-            host: record.host.as_deref(),
-            path: record.path.as_deref(),
-            origin: record.origin.as_deref(),
-            subprotocol: record.subprotocol.as_deref(),
-            upstream: record.upstream.as_deref(),
-            endpoint: record.endpoint.as_deref(),
-            opened: rfc3339(record.opened),
+            user: facts.user.as_deref(),
+            route: facts.route.as_deref(),
+            listener: &facts.listener,
+            client: facts.client,
+            via: facts.via,
+            host: facts.host.as_deref(),
+            path: facts.path.as_deref(),
+            origin: facts.origin.as_deref(),
+            subprotocol: facts.subprotocol.as_deref(),
+            upstream: facts.upstream.as_deref(),
+            endpoint: facts.endpoint.as_deref(),
+            opened: rfc3339(facts.opened),
             age_s: seconds(age),
             messages: both(up.data_messages(), down.data_messages()),
             bytes: both(up.bytes, down.bytes),
             open: None,
-            steps: steps(&record.steps),
+            steps: steps(taken),
             end: None,
         }
     }

@@ -9,6 +9,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
 use dashmap::DashMap;
+use dashmap::mapref::entry::Entry as Slot;
+use dashmap::mapref::one::RefMut;
 
 use crate::config::{ProcessLimits, Rate};
 use crate::outcome::rejection::Rejection;
@@ -79,6 +81,8 @@ impl ConnectionPools {
 #[derive(Debug, Default)]
 pub struct AddressTable {
     entries: DashMap<IpAddr, Entry>,
+    /// How many entries there are: the map would have to visit all its shards.
+    known: AtomicUsize,
 }
 
 #[derive(Debug, Default)]
@@ -102,30 +106,61 @@ impl AddressTable {
         limits: &ProcessLimits,
         now: Instant,
     ) -> Result<AddressPlace, Rejection> {
-        let mut key = key_of(address);
-        if self.entries.len() >= MOST_ADDRESSES && !self.entries.contains_key(&key) {
-            // Strangers beyond the cap share an entry: memory stays bounded, and who is known is
-            // not disturbed.
-            key = IpAddr::V6(Ipv6Addr::UNSPECIFIED);
-        }
-        let mut entry = self.entries.entry(key).or_default();
-        entry.set_rate(limits.handshakes_per_address, now);
-        if let Some(Err(wait)) = entry.bucket.as_mut().map(|bucket| bucket.take(now)) {
-            let retry_after = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
-            return Err(Rejection::RateLimited { retry_after });
-        }
+        let mut entry = self.entry(key_of(address));
+        entry.charge(limits, now)?;
         if limits.connections_per_address > 0 && entry.open >= limits.connections_per_address {
             return Err(Rejection::AddressLimit);
         }
         entry.open += 1;
+        let key = *entry.key();
         drop(entry);
         Ok(AddressPlace { table: Arc::clone(self), key })
     }
 
+    /// Counts a further request of `address`, on a connection that has its place already.
+    ///
+    /// # Errors
+    ///
+    /// [`Rejection::RateLimited`].
+    pub(crate) fn charge(
+        &self,
+        address: IpAddr,
+        limits: &ProcessLimits,
+        now: Instant,
+    ) -> Result<(), Rejection> {
+        self.entry(key_of(address)).charge(limits, now)
+    }
+
+    fn entry(&self, key: IpAddr) -> RefMut<'_, IpAddr, Entry> {
+        if let Slot::Occupied(slot) = self.entries.entry(key) {
+            return slot.into_ref();
+        }
+        let is_within = |known| (known < MOST_ADDRESSES).then_some(known + 1);
+        let counted = self.known.fetch_update(Ordering::Relaxed, Ordering::Relaxed, is_within);
+        // Strangers beyond the cap share an entry, which is not counted: memory stays bounded, and
+        // the addresses that are known are not disturbed.
+        let key = if counted.is_ok() { key } else { SHARED };
+        match self.entries.entry(key) {
+            Slot::Occupied(slot) => {
+                if key != SHARED {
+                    // Another connection of the address was quicker.
+                    self.known.fetch_sub(1, Ordering::Relaxed);
+                }
+                slot.into_ref()
+            }
+            Slot::Vacant(slot) => slot.insert(Entry::default()),
+        }
+    }
+
     /// Forgets addresses that have no connection and a full bucket. To be called now and then.
     pub(crate) fn sweep(&self, now: Instant) {
-        self.entries.retain(|_, entry| {
-            entry.open > 0 || entry.bucket.as_mut().is_some_and(|bucket| !bucket.is_full(now))
+        self.entries.retain(|key, entry| {
+            let stays =
+                entry.open > 0 || entry.bucket.as_mut().is_some_and(|bucket| !bucket.is_full(now));
+            if !stays && *key != SHARED {
+                self.known.fetch_sub(1, Ordering::Relaxed);
+            }
+            stays
         });
     }
 
@@ -137,11 +172,22 @@ impl AddressTable {
     /// Addresses known.
     #[cfg(test)]
     pub(crate) fn len(&self) -> usize {
+        assert_eq!(self.known.load(Ordering::Relaxed), self.entries.len());
         self.entries.len()
     }
 }
 
 impl Entry {
+    /// Takes one from its rate.
+    fn charge(&mut self, limits: &ProcessLimits, now: Instant) -> Result<(), Rejection> {
+        self.set_rate(limits.handshakes_per_address, now);
+        let Some(Err(wait)) = self.bucket.as_mut().map(|bucket| bucket.take(now)) else {
+            return Ok(());
+        };
+        let retry_after = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
+        Err(Rejection::RateLimited { retry_after })
+    }
+
     /// Another rate than so far begins anew.
     fn set_rate(&mut self, rate: Option<Rate>, now: Instant) {
         if self.bucket.as_ref().map(Bucket::rate) != rate {
@@ -170,6 +216,8 @@ fn key_of(address: IpAddr) -> IpAddr {
 }
 
 const MOST_ADDRESSES: usize = 100_000;
+/// The entry of all addresses beyond that; `key_of` gives it to no address but `::`.
+const SHARED: IpAddr = IpAddr::V6(Ipv6Addr::UNSPECIFIED);
 
 #[cfg(test)]
 mod tests {

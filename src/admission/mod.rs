@@ -11,7 +11,6 @@ use jwks::{KeySource, SourceTable};
 use jwt::Token;
 use signature::VerifierKeys;
 use token::Presented;
-use users::{ScopeKey, UserKey, UserPlace, UserTable};
 
 use crate::config::locations::child;
 use crate::config::{Config, Problem, UserScope};
@@ -19,6 +18,7 @@ use crate::handshake::request::UpgradeRequest;
 use crate::outcome::rejection::Rejection;
 use crate::route::{Match, Parameters};
 use crate::session::identity::Identity;
+use crate::session::limiter::{Limiter, ScopeKey, UserKey, UserPlace};
 
 pub(crate) mod authorize;
 mod json;
@@ -35,7 +35,7 @@ pub(crate) mod users;
 /// What admission needs to decide.
 pub struct Admission {
     verifiers: Vec<VerifierKeys>,
-    users: Arc<UserTable>,
+    users: Arc<dyn Limiter>,
 }
 
 /// The right to open a session.
@@ -61,7 +61,7 @@ impl Admission {
     /// and `sources` of published keys are known whatever the configuration.
     pub fn new(
         config: &Config,
-        users: Arc<UserTable>,
+        users: Arc<dyn Limiter>,
         sources: &SourceTable,
     ) -> Result<(Self, Vec<Problem>), Vec<Problem>> {
         let (mut verifiers, mut warnings, mut problems) = (Vec::new(), Vec::new(), Vec::new());
@@ -95,7 +95,7 @@ impl Admission {
         request: &UpgradeRequest,
         now: u64,
     ) -> Result<Permit, Rejection> {
-        let (route, parameters) = (&config.routes[matched.route], &matched.parameters);
+        let (route, parameters) = (config.route(matched.route), &matched.parameters);
         origin::check(&route.origins, request.origin.as_deref())?;
         let Some(verifier) = route.verifier else { return Ok(Permit { subject: None }) };
         let (rules, keys) = (&config.verifiers[verifier], &self.verifiers[verifier]);
@@ -113,7 +113,8 @@ impl Admission {
         };
         // A holder that is asked has its pong time, and a moment to be heard.
         let patience = config.keepalive.client_pong + Duration::from_secs(1);
-        let place = self.users.reserve(key, &route.limits, patience).await?;
+        let limit = (&route.limits).into();
+        let place = UserPlace::reserve(&self.users, key, limit, patience).await?;
         Ok(Permit { subject: Some(Subject { identity, presented, place }) })
     }
 

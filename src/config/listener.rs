@@ -3,6 +3,7 @@
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
+use std::time::Duration;
 
 use ipnet::IpNet;
 
@@ -20,8 +21,19 @@ pub struct Listener {
     pub(crate) trusted_proxies: Vec<IpNet>,
     /// The connection tester is served at `/.framegate/doctor`.
     pub(crate) doctor: bool,
+    /// How many requests a connection may carry.
+    pub(crate) http: KeptConnections,
     /// TLS settings; `None` is plain `ws://`.
     pub(crate) tls: Option<ListenerTls>,
+}
+
+/// Connections that stay open for a further request (RFC 9112 section 9.3).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct KeptConnections {
+    /// How long one may wait for its next request; zero: each answer is the last.
+    pub(crate) keep_alive: Duration,
+    /// Requests on one connection.
+    pub(crate) requests: u32,
 }
 
 /// Where a public listener gets its socket from.
@@ -127,9 +139,19 @@ impl Listener {
             );
         }
         let doctor = table.boolean("doctor", false);
+        let http = table.section("http", KeptConnections::read);
         let tls = table.optional_section("tls", ListenerTls::read);
         let trusted_proxies = trusted_proxies_typed.into_iter().flatten().collect();
-        Some(Self { bind: bind?, proxy_protocol, trusted_proxies, doctor, tls })
+        Some(Self { bind: bind?, proxy_protocol, trusted_proxies, doctor, http, tls })
+    }
+}
+
+impl KeptConnections {
+    fn read(table: &mut Table<'_, '_>) -> Self {
+        Self {
+            keep_alive: table.duration("keep_alive", Duration::from_secs(15)),
+            requests: table.number("requests", 1..=u32::MAX, 1000),
+        }
     }
 }
 

@@ -11,7 +11,7 @@
 use std::path::Path;
 
 use crate::outcome::close_codes::CloseCodes;
-use crate::route::Router;
+use crate::route::{RouteId, Router};
 
 mod changes;
 mod endpoint;
@@ -19,7 +19,7 @@ mod file;
 mod hosts;
 mod jwks;
 mod limits;
-mod listener;
+pub(crate) mod listener;
 pub(crate) mod locations;
 mod parameter;
 mod process;
@@ -108,6 +108,12 @@ impl Config {
         credentials: Option<&Path>,
     ) -> Result<Option<Admin>, Vec<Problem>> {
         file::parse_admin(text, folder, credentials)
+    }
+
+    /// A route by its place.
+    #[expect(clippy::indexing_slicing, reason = "an id counts this configuration's own routes")]
+    pub(crate) fn route(&self, id: RouteId) -> &Route {
+        &self.routes[id.index()]
     }
 
     /// The routes, ready to be searched.

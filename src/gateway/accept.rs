@@ -10,6 +10,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
+use super::idle::{IdleConnections, ParkedPlace};
 use super::process::Current;
 use super::{Gateway, connection};
 use crate::admission::limits::{AddressPlace, Place};
@@ -19,21 +20,25 @@ use crate::telemetry::metrics::GaugeGuard;
 
 /// A connection as it was accepted.
 pub(crate) struct Arrival {
+    /// The configuration in force then.
+    pub(crate) gateway: Arc<Gateway>,
+    pub(crate) listener: Arc<Listener>,
     pub(crate) tcp: TcpStream,
     pub(crate) peer: SocketAddr,
     pub(crate) at: Instant,
-    pub(crate) places: ConnectionPlaces,
-    /// It is only told this.
+    pub(crate) place: SocketPlace,
+    /// Its request is refused for this.
     pub(crate) refusal: Option<Rejection>,
-    /// A drain waits a moment for handshakes that have begun.
+    /// A drain waits a moment for requests that have begun.
     pub(crate) under_way: TaskTrackerToken,
 }
 
 /// What a connection holds until its socket is closed.
 #[derive(Debug)]
-pub(crate) struct ConnectionPlaces {
-    _process: Place,
-    address: Option<AddressPlace>,
+pub(crate) struct SocketPlace {
+    /// `None` while it waits for a further request: another may be given it then.
+    pub(crate) process: Option<Place>,
+    _address: Option<AddressPlace>,
     _gauge: GaugeGuard,
 }
 
@@ -141,7 +146,7 @@ async fn accept(
         match accepted {
             Ok((tcp, peer)) => {
                 pause = FIRST_PAUSE;
-                arrive(&gateway, listener, tcp, peer);
+                arrive(&current, &gateway, listener, tcp, peer);
             }
             // The peer was quicker to leave than we to accept.
             Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
@@ -155,34 +160,43 @@ async fn accept(
     }
 }
 
-fn arrive(gateway: &Arc<Gateway>, listener: &Arc<Listener>, tcp: TcpStream, peer: SocketAddr) {
+fn arrive(
+    current: &Current,
+    gateway: &Arc<Gateway>,
+    listener: &Arc<Listener>,
+    tcp: TcpStream,
+    peer: SocketAddr,
+) {
     let at = Instant::now();
     // An address is held to account here only if it is the client's own.
     let client = (!listener.trusts(peer.ip())).then(|| peer.ip());
-    let Some((places, refusal)) = take_places(gateway, listener, client, at) else {
+    let Some((place, refusal)) = take_place(gateway, listener, client, at) else {
         gateway.telemetry().connection_dropped(&listener.label, peer.ip());
         return;
     };
     // A relay must not wait for more bytes; where it fails, the socket is gone anyway.
     let _ = tcp.set_nodelay(true);
     let under_way = gateway.process().handshakes.token();
-    let arrival = Arrival { tcp, peer, at, places, refusal, under_way };
-    gateway.tasks().spawn(connection::serve(Arc::clone(gateway), Arc::clone(listener), arrival));
+    let (of, listener) = (Arc::clone(gateway), Arc::clone(listener));
+    let arrival = Arrival { gateway: of, listener, tcp, peer, at, place, refusal, under_way };
+    gateway.tasks().spawn(connection::serve(current.clone(), arrival));
 }
 
-/// A place for a connection, or one where it is only told why there is none; `None`: not even that.
-fn take_places(
+/// A place for a connection, or one where its request is refused for lack of one; `None`: not even
+/// that.
+fn take_place(
     gateway: &Gateway,
     listener: &Listener,
     client: Option<IpAddr>,
     now: Instant,
-) -> Option<(ConnectionPlaces, Option<Rejection>)> {
-    let (pools, limits) = (&gateway.process().connections, &gateway.config().limits);
-    let (process, address, refusal) = match pools.take_regular(limits) {
+) -> Option<(SocketPlace, Option<Rejection>)> {
+    let (process, limits) = (gateway.process(), &gateway.config().limits);
+    let pools = &process.connections;
+    let regular = pools.take_regular(limits).or_else(|| process.idle.revoke());
+    let (place, address, refusal) = match regular {
         None => (pools.take_refusing(limits)?, None, Some(Rejection::Overloaded)),
         Some(place) => {
-            let addresses = &gateway.process().addresses;
-            let admitted = client.map(|client| addresses.admit(client, limits, now));
+            let admitted = client.map(|client| process.addresses.admit(client, limits, now));
             match admitted.transpose() {
                 Ok(address) => (place, address, None),
                 Err(rejection) => (pools.take_refusing(limits)?, None, Some(rejection)),
@@ -190,13 +204,13 @@ fn take_places(
         }
     };
     let gauge = gateway.telemetry().metrics.connection(&listener.label);
-    Some((ConnectionPlaces { _process: process, address, _gauge: gauge }, refusal))
+    Some((SocketPlace { process: Some(place), _address: address, _gauge: gauge }, refusal))
 }
 
-impl ConnectionPlaces {
-    /// Counts the connection for its client's address, which became known only later.
-    pub(crate) fn set_address(&mut self, place: AddressPlace) {
-        self.address = Some(place);
+impl SocketPlace {
+    /// The connection waits for a further request.
+    pub(crate) fn park(&mut self, idle: &Arc<IdleConnections>) -> Option<ParkedPlace> {
+        self.process.take().map(|place| idle.park(place))
     }
 }
 

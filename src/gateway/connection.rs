@@ -1,238 +1,251 @@
-//! What becomes of one client connection, from accept to session or refusal. I/O.
+//! One client connection, from accept to its end or to its session. I/O.
 //!
-//! [`serve`] is the first half of the spine: PROXY header and TLS, request head, then the decision of
-//! [`Gateway::handle`], then either the session or an honest refusal. Whatever happens, it is
-//! recorded once.
+//! [`serve`] is the first half of the spine: PROXY header and TLS once, then one request after another.
+//! Each is decided by [`Gateway::handle`] with the configuration in force when its head arrives. What
+//! comes of it is a session, an answer of our own, or a refusal, and it is recorded once.
 
+use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Instant, SystemTime};
 
 use bytes::Bytes;
-use http::header::{CONNECTION, UPGRADE};
-use http::request::Parts;
-use http::{HeaderValue, Method, Response, StatusCode};
+use http::header::CONNECTION;
+use http::{HeaderValue, Response};
 use http_body_util::Full;
-use tokio::io::AsyncWriteExt;
-use tokio::time::{timeout, timeout_at};
+use tokio::time::timeout;
+use tokio_util::task::task_tracker::TaskTrackerToken;
 
-use super::accept::{Arrival, ConnectionPlaces};
-use super::{Accepted, Caller, Gateway, Refusal};
-use crate::listener::Listener;
-use crate::listener::establish::{GaveUp, establish};
-use crate::listener::http::HttpConnection;
+use super::Gateway;
+use super::accept::{Arrival, SocketPlace};
+use super::exchange::{Exchange, Handled, Session, abandoned};
+use super::process::Current;
+use crate::listener::establish::{Established, GaveUp, establish};
+use crate::listener::http::{HttpConnection, NoRequest};
+use crate::listener::{Listener, Peer};
 use crate::net::linger;
 use crate::net::stream::Stream;
-use crate::outcome::blame::{By, Phase};
-use crate::outcome::refusal::refusal as refusal_response;
-use crate::pages;
-use crate::protocol::ws::close::CloseStatus;
-use crate::protocol::ws::message::{self, Masking};
-use crate::relay;
-use crate::session::record::{Outcome, Refused, SessionRecord};
+use crate::outcome::rejection::Rejection;
+use crate::relay::{self, Held, Opened};
+use crate::session::record::{Facts, Outcome, Unrecorded};
 
 /// Serves one connection to its end, or to where its session becomes a task of its own.
-pub(crate) async fn serve(gateway: Arc<Gateway>, listener: Arc<Listener>, arrival: Arrival) {
-    let Arrival { tcp, peer: direct, at, mut places, refusal, under_way } = arrival;
-    let (label, now) = (Arc::clone(&listener.label), SystemTime::now());
-    let mut record = SessionRecord::new(gateway.new_id(), label, direct, now);
-    let timeouts = &gateway.config().timeouts;
-
-    let established = establish(&listener, tcp, direct, at, timeouts, &mut record).await;
-    let (stream, peer) = match established {
-        Ok(established) => established,
-        Err(why) => return gave_up(&gateway, record, why),
-    };
-
-    let began = Instant::now();
-    let mut http = HttpConnection::new(stream, timeouts.request_head);
-    let head = match http.next().await {
-        Ok(head) => head,
-        Err(why) => {
-            let why = GaveUp::from(why);
-            // hyper may just have answered; who let the time pass is waited for no more.
-            if why.by == By::Client {
-                linger(&gateway, http.into_stream()).await;
+pub(crate) async fn serve(current: Current, arrival: Arrival) {
+    let Some(mut connection) = Connection::establish(current, arrival).await else { return };
+    while let Some(exchange) = connection.next_exchange().await {
+        let gateway = Arc::clone(&connection.gateway);
+        match gateway.handle(exchange, connection.http.gone()).await {
+            Handled::Respond(response) => connection.respond(response),
+            Handled::Session(session) => return connection.begin_session(*session).await,
+            Handled::Refuse(refusal) => {
+                drop(connection.under_way.take());
+                return gateway.refuse(connection.http, *refusal, connection.place).await;
             }
-            return gave_up(&gateway, record, why);
+            Handled::Gone(record) => return gateway.telemetry().connection_recorded(record),
         }
-    };
-    if let Some(answer) = own_answer(&gateway, &listener, &head) {
-        return answer_and_close(&gateway, http, answer).await;
     }
-    record.steps.request = Some(began.elapsed());
-
-    let mut route = None;
-    let decision = {
-        let places = &mut places;
-        let from = Caller { listener: &listener, peer, places, refusal, route: &mut route };
-        let mut handled = Box::pin(gateway.handle(head, from, &mut record));
-        tokio::select! {
-            biased;
-            decision = &mut handled => Some(decision),
-            () = http.gone() => None,
-            () = gateway.environment().abort.cancelled() => None,
-        }
-    };
-    drop(under_way);
-    match decision {
-        Some(Ok(accepted)) => begin_session(gateway, http, accepted, record, places).await,
-        Some(Err(refusal)) => refuse(&gateway, http, refusal, route, record).await,
-        None => abandoned(&gateway, record, route),
-    }
+    connection.close().await;
 }
 
-/// What the gateway answers by itself: to a balancer in front that asks whether we are well, and to a
-/// browser that wants the page that tries connections out, where the listener has it. Neither is an
-/// event to record, and the connection is closed, so that it cannot hold a place.
-fn own_answer(
-    gateway: &Gateway,
-    listener: &Listener,
-    head: &Parts,
-) -> Option<Response<Full<Bytes>>> {
-    // HEAD is what some monitors ask with; the body is left out by hyper then.
-    if head.method != Method::GET && head.method != Method::HEAD {
-        return None;
-    }
-    match head.uri.path() {
-        HEALTH => Some(health(gateway)),
-        TESTER if listener.config.doctor && !head.headers.contains_key(UPGRADE) => {
-            Some(pages::tester().map(Full::new))
-        }
-        _ => None,
-    }
-}
-
-fn health(gateway: &Gateway) -> Response<Full<Bytes>> {
-    let (status, text) = if gateway.unready().is_empty() {
-        (StatusCode::OK, "ok\n")
-    } else {
-        (StatusCode::SERVICE_UNAVAILABLE, "not ready\n")
-    };
-    let mut response = Response::new(Full::from(text));
-    *response.status_mut() = status;
-    response
-}
-
-/// Gives an answer that says that it is the connection's last.
-async fn answer_and_close(
-    gateway: &Gateway,
-    http: HttpConnection,
-    mut response: Response<Full<Bytes>>,
-) {
-    response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
-    answer_and_end(gateway, http, response).await;
-}
-
-/// Answers 101 and starts the session as a task of its own, so that what only the handshake needed
-/// is freed.
-async fn begin_session(
+/// A client connection: accepted once, carrying one request after another.
+struct Connection {
+    current: Current,
+    /// In force when the last request's head arrived; at first, at accept.
     gateway: Arc<Gateway>,
+    listener: Arc<Listener>,
+    peer: Peer,
     http: HttpConnection,
-    accepted: Accepted,
-    record: SessionRecord,
-    places: ConnectionPlaces,
-) {
-    let answered = http.finish(without_body(accepted.response));
-    let Ok((client, from_client)) = timeout(gateway.config().timeouts.close, answered).await else {
-        return abandoned(&gateway, record, Some(accepted.route));
-    };
-    gateway.telemetry().handshake_accepted(accepted.route, &record.steps);
-    let opening = relay::Opening {
-        client,
-        from_client,
-        upstream: accepted.upstream,
-        from_upstream: accepted.from_upstream,
-        route: accepted.route,
-        handle: accepted.handle,
-        places: accepted.places,
-        connection: places,
-    };
-    gateway.tasks().spawn(relay::run(Arc::clone(gateway.environment()), opening));
+    place: SocketPlace,
+    /// The first request, which accept has paid for.
+    first: Option<First>,
+    /// Requests answered.
+    answered: u32,
+    /// The last answer says that it is the last.
+    is_last: bool,
+    /// The client is not waited for at the end.
+    is_over: bool,
+    /// A drain waits a moment for requests that have begun.
+    under_way: Option<TaskTrackerToken>,
 }
 
-/// Tells a refusal, by Close or by HTTP, and records it.
-async fn refuse(
-    gateway: &Gateway,
-    http: HttpConnection,
-    refusal: Refusal,
-    route: Option<usize>,
-    mut record: SessionRecord,
-) {
-    let rejection = &refusal.rejection;
-    let label = rejection.label();
-    record.detail = Some(rejection.to_string());
-    (record.by, record.phase) = rejection.by_and_phase();
-    let by_close = refusal.by_close.and_then(|told| {
-        // A socket kept open for a refusal is dear: past a tenth of all, it is told by HTTP.
-        let pools = &gateway.process().connections;
-        let place = pools.take_refusing_close(&gateway.config().limits)?;
-        Some((told, place))
-    });
-    let (deadline, status, answered) = if let Some((told, place)) = by_close {
-        let frame = message::close(Some(told.code), label.as_str(), Masking::None);
-        let close = &mut record.client_close;
-        let farewell = async {
-            let (mut stream, _) = http.finish(without_body(told.response)).await;
-            if stream.write_all(&frame).await.is_ok() && stream.flush().await.is_ok() {
-                *close = CloseStatus::Code(told.code);
+/// What is known before the first request.
+struct First {
+    facts: Facts,
+    /// Decided at accept: the request is refused for this.
+    refusal: Option<Rejection>,
+}
+
+impl Connection {
+    /// PROXY header and TLS; `None`: it never came to a request, which is recorded.
+    async fn establish(current: Current, arrival: Arrival) -> Option<Self> {
+        let Arrival { gateway, listener, tcp, peer, at, place, refusal, under_way } = arrival;
+        let (label, now) = (Arc::clone(&listener.label), SystemTime::now());
+        let mut facts = Facts::new(gateway.new_id(), label, peer, now);
+        let timeouts = &gateway.config().timeouts;
+        let Established { peer, steps, stream } =
+            establish(&listener, tcp, peer, at, timeouts).await;
+        facts.set_client(peer.address);
+        facts.steps = steps;
+        match stream {
+            Err(why) => {
+                gateway.gave_up(Unrecorded::new(facts), why);
+                None
             }
-            (stream, Some(place))
+            Ok(stream) => Some(Self {
+                http: HttpConnection::new(stream),
+                current,
+                gateway,
+                listener,
+                peer,
+                place,
+                first: Some(First { facts, refusal }),
+                answered: 0,
+                is_last: false,
+                is_over: false,
+                under_way: Some(under_way),
+            }),
+        }
+    }
+
+    /// The next request; `None`: there is none, and the connection ends.
+    async fn next_exchange(&mut self) -> Option<Exchange> {
+        let first = self.first.take();
+        if first.is_none() && !self.has_further().await {
+            return None;
+        }
+        let (began, now) = (Instant::now(), SystemTime::now());
+        let read = self.http.next(self.gateway.config().timeouts.request_head).await;
+        self.use_configuration_in_force();
+        let (mut facts, refusal) = match first {
+            Some(First { facts, refusal }) => (facts, refusal),
+            None => (self.further_facts(now), None),
         };
-        let deadline = Instant::now() + REFUSING_CLOSE;
-        let answered = timeout_at(deadline.into(), farewell).await;
-        (deadline, StatusCode::SWITCHING_PROTOCOLS, answered)
-    } else {
-        let response = refusal_response(rejection, &record.id.to_string());
-        let status = response.status();
-        let farewell = async { (http.finish(response.map(Full::from)).await.0, None) };
-        let deadline = Instant::now() + gateway.config().timeouts.close;
-        (deadline, status, timeout_at(deadline.into(), farewell).await)
-    };
-    record.outcome = Outcome::Refused(Refused { label, status: status.as_u16() });
-    // Who was refused may ask at once why: that is not to wait for the end of the connection.
-    gateway.telemetry().connection_recorded(&record, route);
-    if let Ok((mut stream, _place)) = answered {
-        let _ = timeout_at(deadline.into(), linger::shut_down(&mut stream)).await;
+        match read {
+            Ok(request) => {
+                facts.steps.request = Some(began.elapsed());
+                let refusal = refusal.or_else(|| self.charge());
+                let (listener, peer) = (Arc::clone(&self.listener), self.peer);
+                Some(Exchange { listener, peer, request, refusal, facts })
+            }
+            Err(why) => {
+                // hyper may just have answered; a client that let the time pass is not waited for.
+                self.is_over = matches!(why, NoRequest::Timeout);
+                self.gateway.gave_up(Unrecorded::new(facts), why.into());
+                None
+            }
+        }
+    }
+
+    /// Waits for a further request; meanwhile the connection's place may be given to another.
+    async fn has_further(&mut self) -> bool {
+        let process = Arc::clone(self.gateway.process());
+        drop(self.under_way.take());
+        if self.is_last {
+            // Only what is left of the answer is written.
+            let _ = timeout(self.gateway.config().timeouts.close, self.http.gone()).await;
+            return false;
+        }
+        let Some(parked) = self.place.park(&process.idle) else { return false };
+        let limit = self.listener.config.http.keep_alive;
+        let heard = tokio::select! {
+            biased;
+            heard = self.http.wait(limit) => heard.is_ok(),
+            () = parked.revoked() => false,
+            () = process.no_more_requests.cancelled() => false,
+        };
+        let Some(place) = parked.reclaim() else {
+            // It is another's already: nothing is left to wait for.
+            self.is_over = true;
+            return false;
+        };
+        self.place.process = Some(place);
+        self.under_way = Some(process.handshakes.token());
+        heard
+    }
+
+    /// A reload may have changed everything since the last request.
+    fn use_configuration_in_force(&mut self) {
+        let gateway = self.current.gateway();
+        // A listener that is configured no more keeps what it had.
+        if let Some(listener) = gateway.listener(&self.listener.key) {
+            self.listener = Arc::clone(listener);
+            self.gateway = gateway;
+        }
+    }
+
+    fn further_facts(&self, now: SystemTime) -> Facts {
+        let (id, label) = (self.gateway.new_id(), Arc::clone(&self.listener.label));
+        let mut facts = Facts::new(id, label, self.peer.direct, now);
+        facts.set_client(self.peer.address);
+        facts
+    }
+
+    /// Accept has paid for the first request. Every further one counts too, for the client's own
+    /// address; behind a trusted proxy that is known from the head only, and counted then.
+    fn charge(&self) -> Option<Rejection> {
+        let address: IpAddr = self.peer.direct.ip();
+        if self.answered == 0 || self.listener.trusts(address) {
+            return None;
+        }
+        let limits = &self.gateway.config().limits;
+        self.gateway.process().addresses.charge(address, limits, Instant::now()).err()
+    }
+
+    /// Answers a request; it is written while the next one is waited for.
+    fn respond(&mut self, mut response: Response<Full<Bytes>>) {
+        self.answered += 1;
+        let kept = self.listener.config.http;
+        self.is_last = kept.keep_alive.is_zero()
+            || self.answered >= kept.requests
+            || self.gateway.process().is_draining();
+        if self.is_last {
+            response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        }
+        self.http.respond(response);
+    }
+
+    /// Sends the 101 and starts the session as a task of its own, so that what only the handshake
+    /// needed is freed.
+    async fn begin_session(self, session: Session) {
+        let Self { gateway, http, place, under_way, .. } = self;
+        drop(under_way);
+        let Session { response, upstream, registered, unrecorded, route, mut places } = session;
+        let answered = http.finish(without_body(response));
+        let Ok((stream, arrived)) = timeout(gateway.config().timeouts.close, answered).await else {
+            return gateway.telemetry().connection_recorded(abandoned(unrecorded));
+        };
+        gateway.telemetry().handshake_accepted(route, &unrecorded.facts().steps);
+        let place = Held::new((place, places.address.take()));
+        let opening = relay::Opening {
+            client: Opened { stream, arrived, place },
+            upstream,
+            registered,
+            unrecorded,
+            route,
+            places: Held::new(places),
+        };
+        gateway.tasks().spawn(relay::run(Arc::clone(gateway.environment()), opening));
+    }
+
+    /// Ends the connection so that the client can read what it was answered last.
+    async fn close(self) {
+        if !self.is_over {
+            let mut stream: Stream = self.http.into_stream();
+            let limit = self.gateway.config().timeouts.close;
+            let _ = timeout(limit, linger::shut_down(&mut stream)).await;
+        }
     }
 }
 
-/// Gives the last answer on a connection and ends it so that the answer arrives.
-async fn answer_and_end(gateway: &Gateway, http: HttpConnection, response: Response<Full<Bytes>>) {
-    let ended = async {
-        let (mut stream, _) = http.finish(response).await;
-        linger::shut_down(&mut stream).await;
-    };
-    let _ = timeout(gateway.config().timeouts.close, ended).await;
+impl Gateway {
+    /// Records a connection that never came to a (further) request.
+    fn gave_up(&self, unrecorded: Unrecorded, why: GaveUp) {
+        let GaveUp { phase, by, reason, detail } = why;
+        let mut record = unrecorded.ended(Outcome::NoRequest(reason), by, phase);
+        record.detail = detail;
+        self.telemetry().connection_recorded(record);
+    }
 }
 
-/// Ends a connection so that the client can read what it was answered.
-async fn linger(gateway: &Gateway, mut stream: Stream) {
-    let _ = timeout(gateway.config().timeouts.close, linger::shut_down(&mut stream)).await;
-}
-
-/// Records a connection that never came to a request.
-fn gave_up(gateway: &Gateway, mut record: SessionRecord, why: GaveUp) {
-    record.outcome = Outcome::NoRequest(why.reason);
-    record.by = why.by;
-    record.phase = why.phase;
-    record.detail = why.detail;
-    gateway.telemetry().connection_recorded(&record, None);
-}
-
-/// The client left while its request was being decided.
-fn abandoned(gateway: &Gateway, mut record: SessionRecord, route: Option<usize>) {
-    let is_admitted = record.steps.admission.is_some();
-    record.phase = if is_admitted { Phase::Connect } else { Phase::Admission };
-    gateway.telemetry().connection_recorded(&record, route);
-}
-
-fn without_body(response: Response<()>) -> Response<Full<Bytes>> {
+pub(super) fn without_body(response: Response<()>) -> Response<Full<Bytes>> {
     response.map(|()| Full::default())
 }
-
-/// Where balancers in front ask.
-const HEALTH: &str = "/.framegate/health";
-/// Where the connection tester is, on listeners that have it.
-const TESTER: &str = "/.framegate/doctor";
-/// How long a socket is kept for a refusal by Close.
-const REFUSING_CLOSE: Duration = Duration::from_secs(1);

@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::Gateway;
+use super::idle::IdleConnections;
 use super::sheds::Sheds;
 use crate::admission::jwks::SourceTable;
 use crate::admission::limits::{AddressTable, ConnectionPools};
@@ -44,6 +45,10 @@ pub(crate) struct Process {
     pub(crate) abort: CancellationToken,
     /// What is wrong with certificates whose files have changed: others are served meanwhile.
     certificate_faults: Mutex<Vec<String>>,
+    /// Kept connections that wait for a further request.
+    pub(crate) idle: Arc<IdleConnections>,
+    /// Cancelled when every handshake is refused: kept connections end.
+    pub(crate) no_more_requests: CancellationToken,
     is_draining: AtomicBool,
     refuses_requests: AtomicBool,
     is_listening: AtomicBool,
@@ -52,11 +57,12 @@ pub(crate) struct Process {
 impl Process {
     /// Nothing open, nobody known.
     pub(crate) fn new(limits: &ProcessLimits) -> Arc<Self> {
+        let registry = Arc::new(Registry::new(limits.pending_bytes, Instant::now()));
         Arc::new(Self {
-            registry: Arc::new(Registry::new(limits.pending_bytes, Instant::now())),
+            users: Arc::new(UserTable::new(Arc::clone(&registry))),
+            registry,
             connections: ConnectionPools::default(),
             addresses: Arc::default(),
-            users: Arc::default(),
             endpoints: EndpointTable::default(),
             key_sources: SourceTable::default(),
             sheds: Sheds::default(),
@@ -64,6 +70,8 @@ impl Process {
             handshakes: TaskTracker::new(),
             abort: CancellationToken::new(),
             certificate_faults: Mutex::default(),
+            idle: Arc::default(),
+            no_more_requests: CancellationToken::new(),
             is_draining: AtomicBool::new(false),
             refuses_requests: AtomicBool::new(false),
             is_listening: AtomicBool::new(false),
@@ -93,6 +101,7 @@ impl Process {
     /// From now on every handshake is refused with `draining`.
     pub(crate) fn refuse_requests(&self) {
         self.refuses_requests.store(true, Ordering::Release);
+        self.no_more_requests.cancel();
     }
 
     /// Whether every handshake is refused.

@@ -15,7 +15,7 @@ use crate::net::linger;
 use crate::net::{server_tls::ServerTls, stream::Stream};
 use crate::outcome::blame::{By, Phase};
 use crate::protocol::proxy_protocol::{self, Progress, ProxyHeader};
-use crate::session::record::SessionRecord;
+use crate::session::record::Steps;
 
 /// Why a connection never came to a request.
 pub(crate) struct GaveUp {
@@ -51,26 +51,36 @@ impl From<NoRequest> for GaveUp {
     }
 }
 
-/// A stream for HTTP, and who is at its other end.
+/// A connection before its first request: the peer as far as it is known, the time it took, and the stream
+/// for HTTP if there is one.
+pub(crate) struct Established {
+    pub(crate) peer: Peer,
+    pub(crate) steps: Steps,
+    pub(crate) stream: Result<Stream, GaveUp>,
+}
+
+/// Reads the PROXY header and does the TLS handshake, where they are configured.
 pub(crate) async fn establish(
     listener: &Listener,
     mut tcp: TcpStream,
     direct: SocketAddr,
     accepted: Instant,
     timeouts: &Timeouts,
-    record: &mut SessionRecord,
-) -> Result<(Stream, Peer), GaveUp> {
+) -> Established {
     let deadline = accepted + timeouts.tls_handshake;
-    let header = read_proxy_header(listener, &mut tcp, direct, deadline).await?;
-    let address = header.unwrap_or(direct);
-    record.set_client(address);
-    record.steps.accept = Some(accepted.elapsed());
+    let is_secure = listener.tls.is_some();
+    let mut steps = Steps::default();
+    let peer = |address| Peer { address, direct, is_secure };
+    let header = match read_proxy_header(listener, &mut tcp, direct, deadline).await {
+        Ok(header) => header,
+        Err(why) => return Established { peer: peer(direct), steps, stream: Err(why) },
+    };
+    steps.accept = Some(accepted.elapsed());
 
     let began = Instant::now();
-    let stream = secure(listener, tcp, timeouts).await?;
-    let is_secure = listener.tls.is_some();
-    record.steps.tls = is_secure.then(|| began.elapsed());
-    Ok((stream, Peer { address, direct, is_secure }))
+    let stream = secure(listener, tcp, timeouts).await;
+    steps.tls = (is_secure && stream.is_ok()).then(|| began.elapsed());
+    Established { peer: peer(header.unwrap_or(direct)), steps, stream }
 }
 
 /// Reads the PROXY header where one is required; the address it tells of, if any.

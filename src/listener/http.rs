@@ -1,34 +1,39 @@
 //! HTTP/1.1 on a client connection: request heads out, answers in, and the raw stream back. I/O.
 //!
-//! hyper reads and writes HTTP; who decides is outside. [`HttpConnection`] turns hyper's service
-//! inside out: [`HttpConnection::next`] gives a request head, [`HttpConnection::respond`] answers it,
+//! hyper reads and writes HTTP; the decision is made outside. [`HttpConnection`] turns hyper's service
+//! inside out: [`HttpConnection::next`] gives a request, [`HttpConnection::respond`] answers it,
 //! and when the last answer is written [`HttpConnection::finish`] hands the connection back for
 //! the relay (or for a lingering close) with the bytes that came behind the request. hyper's own
 //! upgrade machinery would end this connection's future in the middle of that.
+//!
+//! Time is kept here, not by hyper: its limit for a head runs while a kept connection is idle, too.
 
 use std::future::Future;
+use std::io::{self, IoSlice};
+use std::ops::Deref;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::task::{Context, Poll};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::request::Parts;
 use http::{Request, Response};
 use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::Service;
-use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::io::AsyncWriteExt;
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::sync::oneshot;
+use tokio::time::timeout;
 
 use crate::net::stream::Stream;
 
 /// A client connection that speaks HTTP.
 pub(crate) struct HttpConnection {
-    connection: http1::Connection<TokioIo<Stream>, Desk>,
-    desk: Desk,
+    connection: http1::Connection<TokioIo<Heard>, Handover>,
+    handover: Handover,
     respond: Option<oneshot::Sender<Response<Full<Bytes>>>>,
     is_over: bool,
 }
@@ -55,35 +60,47 @@ impl NoRequest {
 }
 
 impl HttpConnection {
-    /// Speaks HTTP on `stream`; each request head must be read within `head_timeout`.
-    pub(crate) fn new(stream: Stream, head_timeout: Duration) -> Self {
-        let desk = Desk::default();
+    /// Speaks HTTP on `stream`.
+    pub(crate) fn new(stream: Stream) -> Self {
+        let handover = Handover::default();
+        let io = TokioIo::new(Heard { stream, handover: handover.clone() });
         let connection = http1::Builder::new()
-            .timer(TokioTimer::new())
-            .header_read_timeout(head_timeout)
             .max_buf_size(MAX_HEAD)
             .max_headers(MAX_HEADERS)
-            .serve_connection(TokioIo::new(stream), desk.clone());
-        Self { connection, desk, respond: None, is_over: false }
+            .serve_connection(io, handover.clone());
+        Self { connection, handover, respond: None, is_over: false }
     }
 
-    /// The next request's head.
-    pub(crate) async fn next(&mut self) -> Result<Parts, NoRequest> {
-        std::future::poll_fn(|cx| {
+    /// Waits for the first byte of a further request; writes what is left of the last answer meanwhile.
+    ///
+    /// # Errors
+    ///
+    /// [`NoRequest`] when there is none, after `limit` at the latest.
+    pub(crate) async fn wait(&mut self, limit: Duration) -> Result<(), NoRequest> {
+        self.handover.heard.store(false, Ordering::Relaxed);
+        let heard = std::future::poll_fn(|cx| {
             let polled = self.poll_connection(cx);
-            if let Some(visit) = self.desk.take() {
-                self.respond = Some(visit.respond);
-                return Poll::Ready(Ok(visit.head));
+            let is_heard = self.handover.heard.load(Ordering::Relaxed) || self.handover.is_filled();
+            if is_heard { Poll::Ready(Ok(())) } else { polled.map(|ended| Err(no_request(ended))) }
+        });
+        timeout(limit, heard).await.unwrap_or(Err(NoRequest::Timeout))
+    }
+
+    /// The next request, whose head must be read within `limit`.
+    ///
+    /// # Errors
+    ///
+    /// [`NoRequest`] when there is none.
+    pub(crate) async fn next(&mut self, limit: Duration) -> Result<Request<Incoming>, NoRequest> {
+        let next = std::future::poll_fn(|cx| {
+            let polled = self.poll_connection(cx);
+            if let Some(handed) = self.handover.take() {
+                self.respond = Some(handed.respond);
+                return Poll::Ready(Ok(handed.request));
             }
-            polled.map(|ended| {
-                Err(match ended {
-                    Ok(()) => NoRequest::Closed,
-                    Err(error) if error.is_timeout() => NoRequest::Timeout,
-                    Err(error) => NoRequest::Broken(error),
-                })
-            })
-        })
-        .await
+            polled.map(|ended| Err(no_request(ended)))
+        });
+        timeout(limit, next).await.unwrap_or(Err(NoRequest::Timeout))
     }
 
     /// Resolves when the client goes away while its request is being decided.
@@ -91,7 +108,7 @@ impl HttpConnection {
         std::future::poll_fn(|cx| self.poll_connection(cx).map(drop)).await;
     }
 
-    /// Answers the request that [`Self::next`] gave, without waiting for it to be written.
+    /// Answers the request that [`Self::next`] gave; it is written while the next one is waited for.
     pub(crate) fn respond(&mut self, response: Response<Full<Bytes>>) {
         if let Some(respond) = self.respond.take() {
             // Fails only when the connection has ended, which the next call will show.
@@ -105,7 +122,7 @@ impl HttpConnection {
         self.respond(response);
         std::future::poll_fn(|cx| self.poll_connection(cx).map(drop)).await;
         let parts = self.connection.into_parts();
-        let mut stream = parts.io.into_inner();
+        let mut stream = parts.io.into_inner().stream;
         // hyper does not wait for TLS to have sent it. If it cannot be sent, reading will show it.
         let _ = stream.flush().await;
         (stream, parts.read_buf.to_vec())
@@ -113,7 +130,7 @@ impl HttpConnection {
 
     /// Gives the stream back where there is no request left to answer.
     pub(crate) fn into_stream(self) -> Stream {
-        self.connection.into_parts().io.into_inner()
+        self.connection.into_parts().io.into_inner().stream
     }
 
     fn poll_connection(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), hyper::Error>> {
@@ -126,32 +143,111 @@ impl HttpConnection {
     }
 }
 
-/// Where hyper leaves a request and waits for its answer.
-#[derive(Clone, Default)]
-struct Desk(Arc<Mutex<Option<Visit>>>);
-
-struct Visit {
-    head: Parts,
-    respond: oneshot::Sender<Response<Full<Bytes>>>,
-}
-
-impl Desk {
-    fn take(&self) -> Option<Visit> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+fn no_request(ended: Result<(), hyper::Error>) -> NoRequest {
+    match ended {
+        Ok(()) => NoRequest::Closed,
+        Err(error) => NoRequest::Broken(error),
     }
 }
 
-impl Service<Request<Incoming>> for Desk {
+/// Where hyper leaves a request and waits for its answer.
+#[derive(Clone, Default)]
+struct Handover(Arc<Place>);
+
+#[derive(Default)]
+struct Place {
+    handed: Mutex<Option<Handed>>,
+    /// Bytes have been read since this was last cleared.
+    heard: AtomicBool,
+}
+
+struct Handed {
+    request: Request<Incoming>,
+    respond: oneshot::Sender<Response<Full<Bytes>>>,
+}
+
+impl Deref for Handover {
+    type Target = Place;
+
+    fn deref(&self) -> &Place {
+        &self.0
+    }
+}
+
+impl Place {
+    fn take(&self) -> Option<Handed> {
+        self.handed().take()
+    }
+
+    fn is_filled(&self) -> bool {
+        self.handed().is_some()
+    }
+
+    fn handed(&self) -> MutexGuard<'_, Option<Handed>> {
+        self.handed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Service<Request<Incoming>> for Handover {
     type Response = Response<Full<Bytes>>;
     type Error = Unanswered;
     type Future = Answer;
 
     fn call(&self, request: Request<Incoming>) -> Answer {
-        // Bodies are not read: no request that may have one is answered with anything but an end.
-        let (head, _) = request.into_parts();
         let (respond, answer) = oneshot::channel();
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(Visit { head, respond });
+        *self.handed() = Some(Handed { request, respond });
         Answer(answer)
+    }
+}
+
+/// The stream under HTTP, which notes when the client is heard of.
+struct Heard {
+    stream: Stream,
+    handover: Handover,
+}
+
+impl AsyncRead for Heard {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        ready!(Pin::new(&mut self.stream).poll_read(cx, buffer))?;
+        if buffer.filled().len() > before {
+            self.handover.heard.store(true, Ordering::Relaxed);
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Heard {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, bytes)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(cx, slices)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
     }
 }
 

@@ -15,7 +15,8 @@ use tokio::io::{AsyncWrite, AsyncWriteExt};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use super::pump::{Pump, PumpEnd, UnderWay};
+use super::direction::{Direction, End, UnderWay};
+use super::leg::Leg;
 use super::random_bytes;
 use super::session::Relay;
 use super::trace::Watched;
@@ -106,10 +107,11 @@ pub(super) async fn conclude(
     // Whatever ended the session, a peer may have closed meanwhile: no end is told twice.
     let said = (relay.to_client.passed_close(), relay.to_upstream.passed_close());
     let relay = *Pin::into_inner(relay);
-    let Relay { client, upstream, to_client, to_upstream, .. } = relay;
+    let Relay { mut client, mut upstream, to_client, to_upstream, .. } = relay;
     let (trace, environment, id) = (relay.trace, relay.environment, relay.handle.id);
-    let client_bye = farewell(Side::Client, settlement.client, to_client, said.0);
-    let upstream_bye = farewell(Side::Upstream, settlement.upstream, to_upstream, said.1);
+    let client_bye = farewell(Side::Client, settlement.client, &to_client, &mut client, said.0);
+    let upstream_bye =
+        farewell(Side::Upstream, settlement.upstream, &to_upstream, &mut upstream, said.1);
     if let Some(watched) = Watched::by(trace.as_deref(), &environment, id) {
         watched.own_frame(Side::Client, client_bye.own());
         watched.own_frame(Side::Upstream, upstream_bye.own());
@@ -140,7 +142,7 @@ async fn has_replied(relay: &mut Pin<Box<Relay>>, from: Side, patience: Patience
         relay.wake_after_pause(cx);
         end
     });
-    matches!(patience.with(reply).await, Some(PumpEnd::Closed(_)))
+    matches!(patience.with(reply).await, Some(End::Closed(_)))
 }
 
 /// Before an end that no Close began: lets frames that are under way pass to their end, where there is
@@ -164,7 +166,7 @@ async fn finish_under_way(relay: &mut Pin<Box<Relay>>, ending: &Ending, patience
         _ => UnderWay::Frame,
     };
     for side in from {
-        relay.pump(*side).stop_after(what);
+        relay.direction(*side).stop_after(what);
     }
     let finished = std::future::poll_fn(|cx| {
         let relay = relay.as_mut().get_mut();
@@ -173,14 +175,20 @@ async fn finish_under_way(relay: &mut Pin<Box<Relay>>, ending: &Ending, patience
             let _ = relay.poll_direction(*side, cx, now);
         }
         relay.wake_after_pause(cx);
-        let all = from.iter().all(|side| relay.pump(*side).has_stopped());
+        let all = from.iter().all(|side| relay.direction(*side).has_stopped());
         if all { Poll::Ready(()) } else { Poll::Pending }
     });
     let _ = patience.with(finished).await;
 }
 
-/// What one side is still sent; `pump` leads to it, `said` is a Close it has been sent by relaying.
-fn farewell(to: Side, say: Say, pump: Pump, said: Option<CloseStatus>) -> Farewell {
+/// What one side is still sent; `direction` leads to it, `said` is a Close it has been sent by relaying.
+fn farewell(
+    to: Side,
+    say: Say,
+    direction: &Direction,
+    leg: &mut Leg,
+    said: Option<CloseStatus>,
+) -> Farewell {
     let masking = || match to {
         Side::Client => Masking::None,
         Side::Upstream => Masking::Key(random_bytes()),
@@ -189,11 +197,11 @@ fn farewell(to: Side, say: Say, pump: Pump, said: Option<CloseStatus>) -> Farewe
         let manner = Manner::Gone;
         return Farewell { bytes: Vec::new(), own: 0, told: CloseStatus::None, manner };
     }
-    if pump.is_within_frame() {
+    if direction.is_within_frame() {
         let manner = Manner::Cut;
         return Farewell { bytes: Vec::new(), own: 0, told: CloseStatus::None, manner };
     }
-    let mut bytes = pump.into_unwritten();
+    let mut bytes = std::mem::take(&mut leg.outlet).into_unwritten();
     if let Some(told) = said {
         return Farewell { bytes, own: 0, told, manner: Manner::Orderly };
     }
@@ -208,8 +216,9 @@ fn farewell(to: Side, say: Say, pump: Pump, said: Option<CloseStatus>) -> Farewe
     Farewell { bytes, own, told: code.map_or(CloseStatus::Empty, CloseStatus::Code), manner }
 }
 
-/// Ends one connection; says what Close it was told.
-async fn end(mut stream: Stream, side: Side, bye: Farewell, patience: Patience<'_>) -> CloseStatus {
+/// Ends one connection, and gives its place back; says what Close it was sent.
+async fn end(leg: Leg, side: Side, bye: Farewell, patience: Patience<'_>) -> CloseStatus {
+    let Leg { mut stream, place: _place, .. } = leg;
     match bye.manner {
         Manner::Gone => CloseStatus::None,
         Manner::Cut => {

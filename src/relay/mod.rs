@@ -1,32 +1,34 @@
-//! A session: two pumps in one task, its timers, its orders, and its end. I/O.
+//! A session: two legs and two directions in one task, its timers, its orders, and its end. I/O.
 //!
 //! [`run`] is the whole life: relay until there is an [`Ending`], settle what both sides are told,
-//! tell them, and account for it once. [`session`] relays, [`pump`] moves one direction, [`keepalive`]
-//! decides on pings, [`limit`] on floods, [`closing`] carries the end out.
+//! tell them, and record it once. [`session`] relays, [`leg`] is one side, [`direction`] moves what comes
+//! from one side to the other, [`keepalive`] decides on pings, [`limit`] on floods, [`closing`] carries the end out.
 
 use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
-use crate::net::stream::Stream;
 use crate::outcome::blame::Phase;
 use crate::outcome::settle::{CodePolicy, Ending, settle};
-use crate::session::record::Outcome;
-use crate::session::registry::{Registry, SessionHandle};
+use crate::route::RouteId;
+use crate::session::record::{Outcome, Unrecorded};
+use crate::session::registry::{Registered, Registry};
 use crate::telemetry::Telemetry;
 use crate::telemetry::labels::LimitAction;
 use crate::telemetry::metrics::GaugeGuard;
 
+pub(crate) use leg::{Held, Opened};
 use session::Relay;
 
 mod closing;
+mod direction;
 mod ending;
 mod keepalive;
+mod leg;
 mod limit;
 mod outlet;
 mod probes;
-mod pump;
 mod session;
 mod trace;
 
@@ -46,40 +48,38 @@ pub(crate) struct Environment {
 }
 
 /// What a session begins with.
-pub(crate) struct Opening<P, C> {
-    /// The client after the 101.
-    pub(crate) client: Stream,
-    /// What the client sent behind its request.
-    pub(crate) from_client: Vec<u8>,
+pub(crate) struct Opening {
+    /// The client after its 101; its place is the socket's, given back when that is closed.
+    pub(crate) client: Opened,
     /// The upstream after its 101.
-    pub(crate) upstream: Stream,
-    /// What the upstream sent behind its 101.
-    pub(crate) from_upstream: Vec<u8>,
-    /// Index of the route.
-    pub(crate) route: usize,
+    pub(crate) upstream: Opened,
     /// The session's entry in the registry.
-    pub(crate) handle: Arc<SessionHandle>,
-    /// Places given back when the session has ended: the user's, the endpoint's, the gauge's.
-    pub(crate) places: P,
-    /// The connection's place, given back when its socket is closed.
-    pub(crate) connection: C,
+    pub(crate) registered: Registered,
+    /// The right to record it.
+    pub(crate) unrecorded: Unrecorded,
+    /// The route it came by.
+    pub(crate) route: RouteId,
+    /// Given back when the session relays no more: the user's place, the endpoint's, the gauges'.
+    pub(crate) places: Held,
 }
 
 /// Relays a session from the 101 to its record.
-pub(crate) async fn run<P, C>(environment: Arc<Environment>, opening: Opening<P, C>) {
-    let Opening { handle, places, connection, route, .. } = opening;
-    let sockets = (opening.client, opening.from_client, opening.upstream, opening.from_upstream);
-    environment.registry.insert(&handle);
-    let mut relay =
-        Box::pin(Relay::new(Arc::clone(&environment), route, Arc::clone(&handle), sockets));
+pub(crate) async fn run(environment: Arc<Environment>, opening: Opening) {
+    let Opening { client, upstream, registered, unrecorded, route, places } = opening;
+    let handle = Arc::clone(registered.handle());
+    let mut relay = Box::pin(Relay::new(
+        Arc::clone(&environment),
+        route,
+        registered.handle(),
+        client,
+        upstream,
+    ));
     let ending = std::future::poll_fn(|cx| relay.as_mut().get_mut().poll_relay(cx)).await;
     // From here on the session counts no more: its user may open another at once.
-    environment.registry.remove(&handle);
+    registered.closing();
     drop(places);
     relay.probes.answer();
-    handle.close();
-    let mut record = Box::new(handle.known.clone());
-    record.steps.relay = Some(handle.opened.elapsed());
+    let relayed = handle.opened.elapsed();
     if ending == Ending::MessageRate {
         environment.telemetry.messages_limited(LimitAction::Close, handle.id);
     }
@@ -91,23 +91,21 @@ pub(crate) async fn run<P, C>(environment: Arc<Environment>, opening: Opening<P,
         &ending,
         CodePolicy {
             overrides: &config.close_codes,
-            subprotocol: record.subprotocol.as_deref(),
+            subprotocol: handle.known.subprotocol.as_deref(),
             drain_code: config.drain.code,
         },
     );
     let report = Box::pin(closing::conclude(relay, &ending, settlement)).await;
-    record.outcome = Outcome::Ended(ending.label());
-    record.by = ending.by();
-    record.phase = if report.reply_missing { Phase::Closing } else { Phase::Relay };
+    let phase = if report.reply_missing { Phase::Closing } else { Phase::Relay };
+    let mut record = unrecorded.ended(Outcome::Ended(ending.label()), ending.by(), phase);
+    record.steps.relay = Some(relayed);
     record.client_close = report.client;
     record.upstream_close = report.upstream;
     record.cut_frame = report.cut_frame;
-    record.detail = ending.detail(config.routes[route].limits.of_messages());
+    record.detail = ending.detail(config.route(route).limits.of_messages());
     record.traffic = handle.traffic.counts();
     environment.telemetry.metrics.add_traffic(route, &handle.traffic.take_unreported());
-    environment.telemetry.connection_recorded(&record, Some(route));
-    environment.registry.forget(&handle);
-    drop(connection);
+    environment.telemetry.connection_recorded(record);
 }
 
 /// Random bytes for masks and markers ("derived from a strong source of entropy", RFC 6455 section

@@ -1,4 +1,4 @@
-//! The writing end of a pump, and what waits in front of it. I/O.
+//! What may be written to one side and has not been. I/O.
 //!
 //! While the sink takes everything this holds nothing, and owns no buffer.
 
@@ -10,13 +10,11 @@ use tokio::io::AsyncWrite;
 
 use crate::net::stream::Stream;
 
-/// Bytes on their way to a sink.
-#[derive(Debug)]
+/// Bytes on their way to a connection.
+#[derive(Debug, Default)]
 pub(crate) struct Outlet {
-    /// First [`Self::ready`] bytes that may be written, then bytes that wait to be judged.
-    carry: Vec<u8>,
-    ready: usize,
-    /// Bytes a TLS sink has taken and, as far as is known, not sent.
+    ready: Vec<u8>,
+    /// Bytes a TLS connection has taken and, as far as is known, not sent.
     unflushed: usize,
     stalled: Option<Stall>,
 }
@@ -34,11 +32,6 @@ struct Stall {
 }
 
 impl Outlet {
-    /// Nothing written; `arrived` waits to be judged.
-    pub(crate) fn new(arrived: &[u8]) -> Self {
-        Self { carry: arrived.to_vec(), ready: 0, unflushed: 0, stalled: None }
-    }
-
     /// Since when the sink has taken nothing.
     pub(crate) fn stalled_since(&self) -> Option<Instant> {
         self.stalled.map(|stall| stall.since)
@@ -46,24 +39,17 @@ impl Outlet {
 
     /// Bytes held, those in the sink's TLS buffers included while they wait.
     pub(crate) fn held(&self) -> usize {
-        self.carry.len() + if self.stalled.is_some() { self.unflushed } else { 0 }
-    }
-
-    /// The bytes that wait to be judged.
-    pub(crate) fn waiting(&self) -> &[u8] {
-        self.carry.get(self.ready..).unwrap_or_default()
+        self.ready.len() + if self.stalled.is_some() { self.unflushed } else { 0 }
     }
 
     /// Puts a whole frame behind what may be written.
     pub(crate) fn put(&mut self, frame: &[u8]) {
-        self.carry.splice(self.ready..self.ready, frame.iter().copied());
-        self.ready += frame.len();
+        self.ready.extend_from_slice(frame);
     }
 
     /// The bytes that may be written and have not been.
-    pub(crate) fn into_unwritten(mut self) -> Vec<u8> {
-        self.carry.truncate(self.ready);
-        self.carry
+    pub(crate) fn into_unwritten(self) -> Vec<u8> {
+        self.ready
     }
 
     /// Writes what may be written, and has TLS send what it holds back.
@@ -73,12 +59,10 @@ impl Outlet {
         sink: &mut Stream,
         now: Instant,
     ) -> Poll<Result<(), Gone>> {
-        while self.ready > 0 {
-            let bytes = self.carry.get(..self.ready).unwrap_or_default();
-            match Pin::new(&mut *sink).poll_write(cx, bytes) {
+        while !self.ready.is_empty() {
+            match Pin::new(&mut *sink).poll_write(cx, &self.ready) {
                 Poll::Ready(Ok(written)) if written > 0 => {
-                    self.carry.drain(..written);
-                    self.ready -= written;
+                    self.ready.drain(..written);
                     self.wrote(sink, written);
                 }
                 Poll::Ready(_) => return Poll::Ready(Err(Gone)),
@@ -93,40 +77,43 @@ impl Outlet {
             }
         }
         self.stalled = None;
-        if self.carry.is_empty() && self.carry.capacity() > 0 {
-            self.carry = Vec::new();
+        if self.ready.capacity() > 0 {
+            self.ready = Vec::new();
         }
         Poll::Ready(Ok(()))
     }
 
-    /// Writes `may_pass` straight from where it was read, and keeps what is not taken of it, and
-    /// `to_judge`. Called only when nothing may be written before. False: the sink is gone.
+    /// Writes `bytes` straight from where they were read, and keeps what is not taken of them. Called
+    /// only when nothing waits.
+    ///
+    /// # Errors
+    ///
+    /// [`Gone`] when the connection is.
     pub(crate) fn write(
         &mut self,
         cx: &mut Context<'_>,
         sink: &mut Stream,
-        may_pass: &[u8],
-        to_judge: &[u8],
+        bytes: &[u8],
         now: Instant,
-    ) -> bool {
-        let mut written = 0;
-        let mut sink_is_there = true;
-        if !may_pass.is_empty() {
-            match Pin::new(&mut *sink).poll_write(cx, may_pass) {
-                Poll::Ready(Ok(taken)) if taken > 0 => {
-                    written = taken;
-                    self.wrote(sink, taken);
-                }
-                Poll::Ready(_) => sink_is_there = false,
-                Poll::Pending => drop(self.stall(sink, now)),
-            }
+    ) -> Result<(), Gone> {
+        if bytes.is_empty() {
+            return Ok(());
         }
-        let left = may_pass.get(written..).unwrap_or_default();
-        self.carry.clear();
-        self.carry.extend_from_slice(left);
-        self.carry.extend_from_slice(to_judge);
-        self.ready = left.len();
-        sink_is_there
+        let mut written = 0;
+        let result = match Pin::new(&mut *sink).poll_write(cx, bytes) {
+            Poll::Ready(Ok(taken)) if taken > 0 => {
+                written = taken;
+                self.wrote(sink, taken);
+                Ok(())
+            }
+            Poll::Ready(_) => Err(Gone),
+            Poll::Pending => {
+                let _ = self.stall(sink, now);
+                Ok(())
+            }
+        };
+        self.ready.extend_from_slice(bytes.get(written..).unwrap_or_default());
+        result
     }
 
     /// Bytes were taken: by the socket, or by TLS in front of it, which must be flushed.

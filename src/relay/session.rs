@@ -8,17 +8,19 @@ use std::time::{Duration, Instant};
 
 use tokio::time::Sleep;
 
+use super::direction::{Around, Direction, End, Noted};
 use super::ending::ending_of;
 use super::keepalive::{Due, Keepalive};
+use super::leg::{Leg, Opened};
 use super::probes::Probes;
-use super::pump::{Noted, Pump, PumpEnd, Surroundings};
+
 use super::trace::Watched;
 use super::{Environment, random_bytes};
-use crate::net::stream::Stream;
 use crate::outcome::settle::{Ending, Silence};
 use crate::protocol::ws::inspector::FrameLimits;
 use crate::protocol::ws::message::{self, Masking};
 use crate::protocol::ws::violation::Side;
+use crate::route::RouteId;
 use crate::session::registry::{Order, Probe, SessionHandle};
 use crate::session::trace::Trace;
 use crate::telemetry::labels::LimitAction;
@@ -26,12 +28,10 @@ use crate::telemetry::labels::LimitAction;
 /// The state of a session while it relays.
 pub(super) struct Relay {
     pub(super) environment: Arc<Environment>,
-    pub(super) client: Stream,
-    pub(super) upstream: Stream,
-    pub(super) to_upstream: Pump,
-    pub(super) to_client: Pump,
-    client_alive: Keepalive,
-    upstream_alive: Keepalive,
+    pub(super) client: Leg,
+    pub(super) upstream: Leg,
+    pub(super) to_upstream: Direction,
+    pub(super) to_client: Direction,
     last_data: Instant,
     timer: Pin<Box<Sleep>>,
     /// When the timers are looked at next, unless something holds a side up before.
@@ -51,53 +51,53 @@ pub(super) struct Relay {
 impl Relay {
     pub(super) fn new(
         environment: Arc<Environment>,
-        route: usize,
-        handle: Arc<SessionHandle>,
-        (client, from_client, upstream, from_upstream): (Stream, Vec<u8>, Stream, Vec<u8>),
+        route: RouteId,
+        handle: &Arc<SessionHandle>,
+        client: Opened,
+        upstream: Opened,
     ) -> Self {
         let now = Instant::now();
         let config = &environment.config;
-        let limits = &config.routes[route].limits;
+        let limits = &config.route(route).limits;
         let frames = |message_size| FrameLimits {
             message_size,
             fragments: limits.fragments,
             text_utf8: limits.text_utf8,
         };
+        let (client_frames, upstream_frames) =
+            (frames(limits.message_size), frames(limits.upstream_message_size));
         let pings = &config.keepalive;
+        let alive = |ping, pong| Keepalive::new(ping, pong, fastrand::f64(), now);
         Self {
-            client,
-            upstream,
-            to_upstream: Pump::new(
+            to_upstream: Direction::new(
                 Side::Client,
-                frames(limits.message_size),
+                client_frames,
                 limits.messages,
-                &from_client,
+                &client.arrived,
                 now,
             ),
-            to_client: Pump::new(
+            to_client: Direction::new(
                 Side::Upstream,
-                frames(limits.upstream_message_size),
+                upstream_frames,
                 None,
-                &from_upstream,
+                &upstream.arrived,
                 now,
             ),
-            client_alive: Keepalive::new(
-                pings.client_ping,
-                pings.client_pong,
-                fastrand::f64(),
-                now,
+            client: Leg::new(
+                client.stream,
+                client.place,
+                alive(pings.client_ping, pings.client_pong),
             ),
-            upstream_alive: Keepalive::new(
-                pings.upstream_ping,
-                pings.upstream_pong,
-                fastrand::f64(),
-                now,
+            upstream: Leg::new(
+                upstream.stream,
+                upstream.place,
+                alive(pings.upstream_ping, pings.upstream_pong),
             ),
             last_data: now,
             timer: Box::pin(tokio::time::sleep_until((now + FAR).into())),
             next_look: now,
-            trace: watcher(&environment, &handle, now),
-            handle,
+            trace: watcher(&environment, handle, now),
+            handle: Arc::clone(handle),
             probes: Probes::default(),
             marker: random_bytes(),
             accounted: 0,
@@ -125,7 +125,7 @@ impl Relay {
         if let Some(ending) = ordered {
             return Poll::Ready(ending);
         }
-        if let Poll::Ready(ending) = self.poll_pumps(cx, now) {
+        if let Poll::Ready(ending) = self.poll_directions(cx, now) {
             return Poll::Ready(ending);
         }
         self.account();
@@ -139,17 +139,17 @@ impl Relay {
 
     /// Whether a side makes us wait, which has deadlines of its own.
     fn is_held_up(&self) -> bool {
-        self.to_upstream.stalled_since().is_some()
-            || self.to_client.stalled_since().is_some()
+        self.upstream.stalled_since().is_some()
+            || self.client.stalled_since().is_some()
             || self.to_upstream.paused_until().is_some()
     }
 
     /// Moves both directions. When a sink is found gone, what it may still have said is read first:
     /// its Close can be waiting behind our failed write.
-    fn poll_pumps(&mut self, cx: &mut Context<'_>, now: Instant) -> Poll<Ending> {
+    fn poll_directions(&mut self, cx: &mut Context<'_>, now: Instant) -> Poll<Ending> {
         let mut from_client = self.poll_direction(Side::Client, cx, now);
         let from_upstream = self.poll_direction(Side::Upstream, cx, now);
-        if from_upstream == Poll::Ready(PumpEnd::SinkLost) && from_client.is_pending() {
+        if from_upstream == Poll::Ready(End::SinkLost) && from_client.is_pending() {
             from_client = self.poll_direction(Side::Client, cx, now);
         }
         match (from_client, from_upstream) {
@@ -158,10 +158,10 @@ impl Relay {
             (Poll::Pending, Poll::Ready(end)) => Poll::Ready(ending_of(Side::Upstream, end)),
             (Poll::Ready(client), Poll::Ready(upstream)) => {
                 // What a peer said counts for more than that a connection is gone.
-                let is_lost = |end| matches!(end, PumpEnd::SourceLost | PumpEnd::SinkLost);
+                let is_lost = |end| matches!(end, End::SourceLost | End::SinkLost);
                 Poll::Ready(if is_lost(client) && !is_lost(upstream) {
                     ending_of(Side::Upstream, upstream)
-                } else if client == PumpEnd::SinkLost {
+                } else if client == End::SinkLost {
                     // Both ends of the same event: the upstream is gone, reading and writing.
                     ending_of(Side::Upstream, upstream)
                 } else {
@@ -171,8 +171,8 @@ impl Relay {
         }
     }
 
-    /// The pump for what comes from one side.
-    pub(super) fn pump(&mut self, from: Side) -> &mut Pump {
+    /// The direction of what comes from one side.
+    pub(super) fn direction(&mut self, from: Side) -> &mut Direction {
         match from {
             Side::Client => &mut self.to_upstream,
             Side::Upstream => &mut self.to_client,
@@ -185,35 +185,26 @@ impl Relay {
         from: Side,
         cx: &mut Context<'_>,
         now: Instant,
-    ) -> Poll<PumpEnd> {
+    ) -> Poll<End> {
         let mut noted = Noted::default();
         if self.trace.is_some() {
             self.look_on(now);
         }
         let (client, upstream) = (&mut self.client, &mut self.upstream);
-        let (client_alive, upstream_alive) = (&mut self.client_alive, &mut self.upstream_alive);
         let traffic = &self.handle.traffic;
-        let (pump, source, sink, traffic, source_alive, sink_alive) = match from {
-            Side::Client => {
-                let traffic = &traffic.to_upstream;
-                (&mut self.to_upstream, client, upstream, traffic, client_alive, upstream_alive)
-            }
-            Side::Upstream => {
-                let traffic = &traffic.to_client;
-                (&mut self.to_client, upstream, client, traffic, upstream_alive, client_alive)
-            }
+        let (direction, source, sink, traffic) = match from {
+            Side::Client => (&mut self.to_upstream, client, upstream, &traffic.to_upstream),
+            Side::Upstream => (&mut self.to_client, upstream, client, &traffic.to_client),
         };
-        let mut around = Surroundings {
+        let mut around = Around {
             now,
             traffic,
             marker: &self.marker,
-            source: source_alive,
-            sink: sink_alive,
             last_data: &mut self.last_data,
             noted: &mut noted,
             watched: Watched::by(self.trace.as_deref(), &self.environment, self.handle.id),
         };
-        let end = pump.poll(cx, source, sink, &mut around);
+        let end = direction.poll(cx, source, sink, &mut around);
         self.note(&noted);
         end
     }
@@ -225,7 +216,7 @@ impl Relay {
         if noted.paused {
             self.environment.telemetry.messages_limited(LimitAction::Pause, self.handle.id);
         }
-        if self.client_alive.is_alive() {
+        if self.client.alive.is_alive() {
             self.probes.answer();
         }
     }
@@ -236,27 +227,27 @@ impl Relay {
         self.next_look = now;
         // A Ping that is out already answers for this question too. Within a frame none can go out,
         // but a client that is just being written to is alive enough.
-        if !self.client_alive.is_asked() && !self.ping(Side::Client, now) {
+        if !self.client.alive.is_asked() && !self.ping(Side::Client, now) {
             self.probes.answer();
         }
     }
 
+    /// Sends a Ping between two frames; false: one is under way.
     fn ping(&mut self, side: Side, now: Instant) -> bool {
-        let (pump, alive, masking) = match side {
-            Side::Client => (&mut self.to_client, &mut self.client_alive, Masking::None),
-            Side::Upstream => {
-                (&mut self.to_upstream, &mut self.upstream_alive, Masking::Key(random_bytes()))
-            }
+        let (direction, leg, masking) = match side {
+            Side::Client => (&self.to_client, &mut self.client, Masking::None),
+            Side::Upstream => (&self.to_upstream, &mut self.upstream, Masking::Key(random_bytes())),
         };
-        let frame = message::ping(&self.marker, masking);
-        let sent = pump.inject(&frame);
-        if sent {
-            alive.pinged(now);
-            if let Some(watched) = self.watched() {
-                watched.own_frame(side, &frame);
-            }
+        if direction.is_within_frame() {
+            return false;
         }
-        sent
+        let frame = message::ping(&self.marker, masking);
+        leg.outlet.put(&frame);
+        leg.alive.pinged(now);
+        if let Some(watched) = self.watched() {
+            watched.own_frame(side, &frame);
+        }
+        true
     }
 
     /// Somebody wants to see this session's frames.
@@ -281,16 +272,17 @@ impl Relay {
 
     /// Tells the registry what this session holds, when that has changed.
     fn account(&mut self) {
-        let held = self.to_upstream.held() + self.to_client.held();
+        let legs = self.client.outlet.held() + self.upstream.outlet.held();
+        let held = legs + self.to_upstream.held() + self.to_client.held();
         // What TLS keeps while the upstream makes us wait; else it is the begin of a record, at most two
-        // of 16 KiB, which is held for nobody.
-        let is_held = self.to_upstream.stalled_since().is_some();
-        let held = held + if is_held { self.client.unread() } else { 0 };
+        // of 16 KiB, which is held for neither side.
+        let is_held = self.upstream.stalled_since().is_some();
+        let held = held + if is_held { self.client.stream.unread() } else { 0 };
         if held == self.accounted {
             return;
         }
         self.accounted = held;
-        let stalled = [self.to_client.stalled_since(), self.to_upstream.stalled_since()];
+        let stalled = [self.client.stalled_since(), self.upstream.stalled_since()];
         self.environment.registry.account(&self.handle, held as u64, stalled);
     }
 
@@ -302,7 +294,7 @@ impl Relay {
             Err(ending) => return Poll::Ready(ending),
         };
         if self.pings_due(now) {
-            // The pump writes the Ping when it is polled again; within a frame it must wait.
+            // The direction writes the Ping when it is polled again; within a frame it must wait.
             cx.waker().wake_by_ref();
             next = next.min(now + RETRY);
         }
@@ -333,16 +325,16 @@ impl Relay {
             next = next.min(deadline);
             if now >= deadline { Err(ending) } else { Ok(()) }
         };
-        if let Some(since) = self.to_client.stalled_since() {
+        if let Some(since) = self.client.stalled_since() {
             at(since + timeouts.write_stall, Ending::ClientTimeout(Silence::WriteStall))?;
         }
-        if let Some(since) = self.to_upstream.stalled_since() {
+        if let Some(since) = self.upstream.stalled_since() {
             at(since + timeouts.write_stall, Ending::UpstreamStalled(Silence::WriteStall))?;
         }
         if let Some(idle) = timeouts.idle {
             at(self.last_data + idle, Ending::Idle)?;
         }
-        // One that is over is cleared by the pump once it can write again, and wakes nobody.
+        // One that is over is cleared by the direction once it can write again, and wakes nobody.
         if let Some(until) = self.to_upstream.paused_until().filter(|until| *until > now) {
             next = next.min(until);
         }
@@ -358,11 +350,12 @@ impl Relay {
     }
 
     fn due(&mut self, side: Side, now: Instant) -> Due {
-        let (from, to, alive) = match side {
-            Side::Client => (&self.to_upstream, &self.to_client, &mut self.client_alive),
-            Side::Upstream => (&self.to_client, &self.to_upstream, &mut self.upstream_alive),
+        let (from, leg, other) = match side {
+            Side::Client => (&self.to_upstream, &mut self.client, &self.upstream),
+            Side::Upstream => (&self.to_client, &mut self.upstream, &self.client),
         };
-        alive.due(now, from.is_reading() && to.stalled_since().is_none())
+        let can_answer = from.is_reading(other) && leg.stalled_since().is_none();
+        leg.alive.due(now, can_answer)
     }
 
     fn dead(&self, side: Side) -> Ending {

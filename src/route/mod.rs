@@ -32,6 +32,22 @@ pub struct Router {
     any_host: Trie,
 }
 
+/// A route of one configuration: its place among the `[[route]]` entries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct RouteId(usize);
+
+impl RouteId {
+    /// The route at this place, counted from 0.
+    pub fn new(index: usize) -> Self {
+        Self(index)
+    }
+
+    /// Its place, counted from 0.
+    pub fn index(self) -> usize {
+        self.0
+    }
+}
+
 /// What the router has to know of a route.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Entry<'a> {
@@ -47,7 +63,7 @@ pub(crate) struct Entry<'a> {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Match {
     /// Which of the routes the router was built from.
-    pub route: usize,
+    pub route: RouteId,
     /// The decoded path parameters.
     pub(crate) parameters: Parameters,
 }
@@ -57,7 +73,7 @@ impl Router {
     pub(crate) fn new<'a>(routes: impl IntoIterator<Item = Entry<'a>>) -> Self {
         let mut router = Self { by_host: HashMap::new(), any_host: Trie::default() };
         for (index, route) in routes.into_iter().enumerate() {
-            router.insert(index, route);
+            router.insert(RouteId::new(index), route);
         }
         router
     }
@@ -75,12 +91,12 @@ impl Router {
             .or_else(|| self.any_host.find(&path))
     }
 
-    fn insert(&mut self, index: usize, route: Entry<'_>) {
+    fn insert(&mut self, id: RouteId, route: Entry<'_>) {
         let pattern = route.pattern;
         let parameters = pattern
             .names()
             .map(|name| Parameter { name: name.into(), form: route.parameters.get(name).cloned() });
-        let candidate = Arc::new(Candidate { route: index, parameters: parameters.collect() });
+        let candidate = Arc::new(Candidate { route: id, parameters: parameters.collect() });
         if route.hosts.is_empty() {
             self.any_host.insert(pattern, candidate);
             return;

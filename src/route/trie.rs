@@ -9,6 +9,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::Match;
+use super::RouteId;
 use super::parameter::{Parameter, Parameters};
 use super::pattern::{Pattern, Segment};
 
@@ -22,7 +23,7 @@ pub(super) struct Trie {
 #[derive(Debug)]
 pub(super) struct Candidate {
     /// Its index in the configuration.
-    pub(super) route: usize,
+    pub(super) route: RouteId,
     /// In the order of the pattern.
     pub(super) parameters: Vec<Parameter>,
 }

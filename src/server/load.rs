@@ -56,7 +56,7 @@ pub(crate) fn load(config: Config, process: &Process) -> Result<Loaded, Vec<Prob
         problems.push(problem);
         None
     });
-    let admission = Admission::new(&config, Arc::clone(&process.users), &process.key_sources)
+    let admission = Admission::new(&config, process.users.clone(), &process.key_sources)
         .map_err(|more| problems.extend(more))
         .ok();
     let mut upstreams = Vec::new();

@@ -6,6 +6,7 @@
 pub(crate) mod explain;
 pub(crate) mod id;
 pub(crate) mod identity;
+pub(crate) mod limiter;
 pub(crate) mod pacing;
 pub(crate) mod rate;
 pub(crate) mod recent;

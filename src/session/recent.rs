@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use super::id::SessionId;
-use super::record::{Outcome, SessionRecord};
+use super::record::{Facts, Outcome, SessionRecord};
 
 /// For how long an end is known.
 pub(crate) const KEPT: Duration = Duration::from_secs(600);
@@ -43,11 +43,11 @@ struct Ring {
 
 impl Recent {
     /// Keeps what is known of a connection that is over.
-    pub(crate) fn keep(&self, record: &SessionRecord, now: Instant, at: SystemTime) {
+    pub(crate) fn keep(&self, record: SessionRecord, now: Instant, at: SystemTime) {
         if matches!(record.outcome, Outcome::NoRequest(_)) {
             return;
         }
-        let record = shortened(record.clone());
+        let record = shortened(record);
         let bytes = size(&record);
         let ended = Arc::new(Ended { record, at, since: now, bytes });
         let mut ring = self.ring();
@@ -96,21 +96,25 @@ impl Ring {
 
 /// Peers' text can be as long as a request head.
 fn shortened(mut record: SessionRecord) -> SessionRecord {
-    let texts = [
-        &mut record.host,
-        &mut record.path,
-        &mut record.origin,
-        &mut record.subprotocol,
-        &mut record.detail,
-    ];
-    for text in texts.into_iter().flatten() {
-        if text.len() > LONGEST {
-            text.truncate(text.floor_char_boundary(LONGEST));
-            text.push('…');
-            text.shrink_to_fit();
+    shorten(&mut record.detail);
+    let facts = &record.facts;
+    let texts = [&facts.host, &facts.path, &facts.origin, &facts.subprotocol];
+    // The facts may still be a session handle's: they are copied only if something is too long.
+    if texts.into_iter().flatten().any(|text| text.len() > LONGEST) {
+        let facts = Arc::make_mut(&mut record.facts);
+        for text in [&mut facts.host, &mut facts.path, &mut facts.origin, &mut facts.subprotocol] {
+            shorten(text);
         }
     }
     record
+}
+
+fn shorten(text: &mut Option<String>) {
+    if let Some(text) = text.as_mut().filter(|text| text.len() > LONGEST) {
+        text.truncate(text.floor_char_boundary(LONGEST));
+        text.push('…');
+        text.shrink_to_fit();
+    }
 }
 
 /// What keeping a record costs: labels are shared, the user's name counts in full.
@@ -118,7 +122,12 @@ fn size(record: &SessionRecord) -> usize {
     let texts = [&record.host, &record.path, &record.origin, &record.subprotocol, &record.detail];
     let texts: usize = texts.into_iter().flatten().map(|text| text.capacity() + OVERHEAD).sum();
     let user = record.user.as_ref().map_or(0, |user| user.len() + OVERHEAD);
-    size_of::<Ended>() + size_of::<(SessionId, Arc<Ended>)>() + OVERHEAD + texts + user
+    size_of::<Ended>()
+        + size_of::<Facts>()
+        + size_of::<(SessionId, Arc<Ended>)>()
+        + 2 * OVERHEAD
+        + texts
+        + user
 }
 
 /// Longest text kept, in bytes.
@@ -129,10 +138,10 @@ const OVERHEAD: usize = 16;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::telemetry::testing::record;
+    use crate::telemetry::testing::record_with;
 
     fn with_id(id: u64) -> SessionRecord {
-        SessionRecord { id: SessionId::new(id), ..record() }
+        record_with(|facts| facts.id = SessionId::new(id))
     }
 
     fn ids(recent: &Recent, now: Instant) -> Vec<SessionId> {
@@ -143,8 +152,8 @@ mod tests {
     fn an_end_is_known_for_ten_minutes() {
         let (recent, start) = (Recent::default(), Instant::now());
         let at = |seconds| start + Duration::from_secs(seconds);
-        recent.keep(&with_id(1), at(0), SystemTime::UNIX_EPOCH);
-        recent.keep(&with_id(2), at(300), SystemTime::UNIX_EPOCH);
+        recent.keep(with_id(1), at(0), SystemTime::UNIX_EPOCH);
+        recent.keep(with_id(2), at(300), SystemTime::UNIX_EPOCH);
         let [one, two] = [1, 2].map(SessionId::new);
         assert_eq!(ids(&recent, at(600)), [two, one]);
         assert!(recent.get(one, at(600)).is_some());
@@ -158,15 +167,15 @@ mod tests {
     fn number_and_memory_are_bounded_and_the_oldest_go_first() {
         let (recent, now) = (Recent::default(), Instant::now());
         for id in 0..MOST as u64 + 5 {
-            recent.keep(&with_id(id), now, SystemTime::UNIX_EPOCH);
+            recent.keep(with_id(id), now, SystemTime::UNIX_EPOCH);
         }
         assert!(recent.ring().ended.len() <= MOST);
         assert!(recent.ring().bytes <= MOST_BYTES);
         assert!(recent.get(SessionId::new(4), now).is_none());
         assert!(recent.get(SessionId::new(MOST as u64 + 4), now).is_some());
-        let long = SessionRecord { path: Some("/ü".repeat(5000)), ..with_id(1) };
         for _ in 0..MOST {
-            recent.keep(&long, now, SystemTime::UNIX_EPOCH);
+            let long = record_with(|facts| facts.path = Some("/ü".repeat(5000)));
+            recent.keep(long, now, SystemTime::UNIX_EPOCH);
         }
         let ring = recent.ring();
         assert!(ring.bytes <= MOST_BYTES && ring.ended.len() > MOST / 2, "{}", ring.ended.len());
@@ -178,9 +187,9 @@ mod tests {
     fn who_never_asked_is_not_kept() {
         let (recent, now) = (Recent::default(), Instant::now());
         let silent = SessionRecord { outcome: Outcome::NoRequest("nothing"), ..with_id(1) };
-        recent.keep(&silent, now, SystemTime::UNIX_EPOCH);
+        recent.keep(silent, now, SystemTime::UNIX_EPOCH);
         recent.keep(
-            &SessionRecord { outcome: Outcome::Abandoned, ..with_id(2) },
+            SessionRecord { outcome: Outcome::Abandoned, ..with_id(2) },
             now,
             SystemTime::UNIX_EPOCH,
         );

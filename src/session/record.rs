@@ -1,6 +1,7 @@
 //! What is known of a connection when it is over: one access-log line and one set of metrics. Pure.
 
 use std::net::SocketAddr;
+use std::ops::Deref;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -9,10 +10,12 @@ use super::traffic::TrafficCounts;
 use crate::outcome::blame::{By, Phase};
 use crate::outcome::label::Label;
 use crate::protocol::ws::close::CloseStatus;
+use crate::route::RouteId;
 
-/// Everything that is said of one connection (more exactly: of one request on it), once.
+/// Everything known of a request and its connection before its end. It grows while the request is being
+/// decided; what a session shares with the rest of the process is frozen at its 101.
 #[derive(Debug, Clone)]
-pub(crate) struct SessionRecord {
+pub(crate) struct Facts {
     /// Request and session id.
     pub(crate) id: SessionId,
     /// The listener's `bind` as configured.
@@ -21,9 +24,11 @@ pub(crate) struct SessionRecord {
     pub(crate) client: SocketAddr,
     /// The TCP peer, when it is not the client itself.
     pub(crate) via: Option<SocketAddr>,
-    /// When it was accepted; once there is a session, when its 101 went out.
+    /// When it was accepted; once there is a session, when its 101 was sent.
     pub(crate) opened: SystemTime,
-    /// Label of the route; `None` when none was found.
+    /// The route in the configuration that decided; `None` when none was found.
+    pub(crate) route_id: Option<RouteId>,
+    /// Its label, which is valid in other configurations too.
     pub(crate) route: Option<Arc<str>>,
     /// Host header, without credentials or query (peer text: escape before printing).
     pub(crate) host: Option<String>,
@@ -39,6 +44,87 @@ pub(crate) struct SessionRecord {
     pub(crate) upstream: Option<Arc<str>>,
     /// `endpoint` label of the upstream endpoint that was used.
     pub(crate) endpoint: Option<Arc<str>>,
+    /// Time spent in each step.
+    pub(crate) steps: Steps,
+    /// How many of them a trace has shown already.
+    pub(crate) traced_steps: u8,
+}
+
+impl Facts {
+    /// What is known when a connection has been accepted.
+    pub(crate) fn new(
+        id: SessionId,
+        listener: Arc<str>,
+        peer: SocketAddr,
+        now: SystemTime,
+    ) -> Self {
+        Self {
+            id,
+            listener,
+            client: peer,
+            via: None,
+            opened: now,
+            route_id: None,
+            route: None,
+            host: None,
+            path: None,
+            origin: None,
+            user: None,
+            subprotocol: None,
+            upstream: None,
+            endpoint: None,
+            steps: Steps::default(),
+            traced_steps: 0,
+        }
+    }
+
+    /// A proxy has named the client; the first address replaced is the TCP peer's.
+    pub(crate) fn set_client(&mut self, client: SocketAddr) {
+        if client != self.client {
+            self.via.get_or_insert(self.client);
+            self.client = client;
+        }
+    }
+}
+
+/// The right to record a request: there is one per request, and recording uses it up.
+#[derive(Debug)]
+pub(crate) struct Unrecorded(Arc<Facts>);
+
+impl Unrecorded {
+    /// From here on the facts do not change.
+    pub(crate) fn new(facts: Facts) -> Self {
+        Self(Arc::new(facts))
+    }
+
+    /// What is known.
+    pub(crate) fn facts(&self) -> &Arc<Facts> {
+        &self.0
+    }
+
+    /// The record of how it ended, without Close and traffic.
+    pub(crate) fn ended(self, outcome: Outcome, by: By, phase: Phase) -> SessionRecord {
+        SessionRecord {
+            steps: self.0.steps,
+            facts: self.0,
+            outcome,
+            by,
+            phase,
+            client_close: CloseStatus::None,
+            upstream_close: CloseStatus::None,
+            cut_frame: false,
+            detail: None,
+            traffic: TrafficCounts::default(),
+        }
+    }
+}
+
+/// Everything that is recorded of one request, once: its facts, and how it ended. Not `Clone`: telemetry
+/// takes it by value.
+#[derive(Debug)]
+pub(crate) struct SessionRecord {
+    /// What was known before the end.
+    pub(crate) facts: Arc<Facts>,
     /// Accepted, refused, or something else than a handshake.
     pub(crate) outcome: Outcome,
     /// Who ended it.
@@ -55,53 +141,15 @@ pub(crate) struct SessionRecord {
     pub(crate) detail: Option<String>,
     /// Messages and bytes.
     pub(crate) traffic: TrafficCounts,
-    /// Time spent in each step.
+    /// Time spent in each step, the relay's included.
     pub(crate) steps: Steps,
-    /// How many of them a trace has told of already.
-    pub(crate) traced_steps: u8,
 }
 
-impl SessionRecord {
-    /// What is known when a connection has been accepted.
-    pub(crate) fn new(
-        id: SessionId,
-        listener: Arc<str>,
-        peer: SocketAddr,
-        now: SystemTime,
-    ) -> Self {
-        Self {
-            id,
-            listener,
-            client: peer,
-            via: None,
-            opened: now,
-            route: None,
-            host: None,
-            path: None,
-            origin: None,
-            user: None,
-            subprotocol: None,
-            upstream: None,
-            endpoint: None,
-            outcome: Outcome::Abandoned,
-            by: By::Client,
-            phase: Phase::Accept,
-            client_close: CloseStatus::None,
-            upstream_close: CloseStatus::None,
-            cut_frame: false,
-            detail: None,
-            traffic: TrafficCounts::default(),
-            steps: Steps::default(),
-            traced_steps: 0,
-        }
-    }
+impl Deref for SessionRecord {
+    type Target = Facts;
 
-    /// A proxy has told who the client is; the first one to be told of is the TCP peer.
-    pub(crate) fn set_client(&mut self, client: SocketAddr) {
-        if client != self.client {
-            self.via.get_or_insert(self.client);
-            self.client = client;
-        }
+    fn deref(&self) -> &Facts {
+        &self.facts
     }
 }
 

@@ -13,7 +13,7 @@ use tokio::sync::Notify;
 
 use super::id::SessionId;
 use super::pacing;
-use super::record::SessionRecord;
+use super::record::Facts;
 use super::trace::Trace;
 use super::traffic::Traffic;
 use crate::outcome::settle::{Ending, Silence};
@@ -40,8 +40,8 @@ pub(crate) struct SessionHandle {
     pub(crate) id: SessionId,
     /// Label of the route; its index would be another in the next configuration.
     pub(crate) route: Arc<str>,
-    /// What is known since the 101; the record of its end begins with it.
-    pub(crate) known: SessionRecord,
+    /// What was known at the 101; the record of its end has it too.
+    pub(crate) known: Arc<Facts>,
     /// When the 101 went out.
     pub(crate) opened: Instant,
     /// Messages and bytes.
@@ -114,9 +114,41 @@ impl Probe {
     }
 }
 
+/// A session's entry in the registry. However its task ends, the entry ends with it.
+#[derive(Debug)]
+pub(crate) struct Registered {
+    registry: Arc<Registry>,
+    handle: Arc<SessionHandle>,
+}
+
+impl Registered {
+    /// The session.
+    pub(crate) fn handle(&self) -> &Arc<SessionHandle> {
+        &self.handle
+    }
+
+    /// The session relays no more: it is taken off the list and its bytes off the account. By its id it
+    /// is found until the guard is dropped.
+    pub(crate) fn closing(&self) {
+        self.registry.closing.insert(self.handle.id, Arc::clone(&self.handle));
+        self.registry.sessions.remove(&self.handle.id);
+        self.registry.set_pending(&self.handle, 0);
+        self.handle.close();
+    }
+}
+
+impl Drop for Registered {
+    fn drop(&mut self) {
+        self.registry.sessions.remove(&self.handle.id);
+        self.registry.closing.remove(&self.handle.id);
+        self.registry.set_pending(&self.handle, 0);
+        self.handle.close();
+    }
+}
+
 impl SessionHandle {
     /// A handle for a session that begins now.
-    pub(crate) fn new(known: SessionRecord, opened: Instant) -> Arc<Self> {
+    pub(crate) fn new(known: Arc<Facts>, opened: Instant) -> Arc<Self> {
         Arc::new(Self {
             id: known.id,
             route: known.route.clone().unwrap_or_default(),
@@ -175,8 +207,8 @@ impl SessionHandle {
 
     /// Whether this endpoint of this upstream has it.
     pub(crate) fn is_on(&self, upstream: &str, endpoint: &str) -> bool {
-        let SessionRecord { upstream: of, endpoint: at, .. } = &self.known;
-        of.as_deref() == Some(upstream) && at.as_deref() == Some(endpoint)
+        self.known.upstream.as_deref() == Some(upstream)
+            && self.known.endpoint.as_deref() == Some(endpoint)
     }
 
     /// Bytes held for slow readers.
@@ -215,12 +247,14 @@ impl Registry {
         self.pending_limit.store(bytes, Ordering::Relaxed);
     }
 
-    /// Lists a session. One that comes while all are being closed is closed as well.
-    pub(crate) fn insert(&self, handle: &Arc<SessionHandle>) {
-        self.sessions.insert(handle.id, Arc::clone(handle));
+    /// Lists a session until the guard is dropped. One that comes while all are being closed is closed
+    /// as well.
+    pub(crate) fn insert(self: &Arc<Self>, handle: Arc<SessionHandle>) -> Registered {
+        self.sessions.insert(handle.id, Arc::clone(&handle));
         if let Some(window) = self.all_end.get() {
             handle.order(Order::End(late(*window)));
         }
+        Registered { registry: Arc::clone(self), handle }
     }
 
     /// From now on no session stays open; the closes before were spread over `window`.
@@ -230,18 +264,6 @@ impl Registry {
         for session in self.snapshot() {
             session.order(Order::End(late(window)));
         }
-    }
-
-    /// Takes a session off the list and its bytes off the account; by its id it is still found.
-    pub(crate) fn remove(&self, handle: &Arc<SessionHandle>) {
-        self.closing.insert(handle.id, Arc::clone(handle));
-        self.sessions.remove(&handle.id);
-        self.set_pending(handle, 0);
-    }
-
-    /// Forgets a session whose end has been recorded.
-    pub(crate) fn forget(&self, handle: &SessionHandle) {
-        self.closing.remove(&handle.id);
     }
 
     /// A session by id that is being closed.
@@ -342,21 +364,23 @@ mod tests {
 
     use super::*;
 
+    fn open(registry: &Arc<Registry>, id: u64) -> Registered {
+        registry.insert(handle(id))
+    }
+
     fn handle(id: u64) -> Arc<SessionHandle> {
         let client = SocketAddr::from(([127, 0, 0, 1], 1));
         let now = SystemTime::UNIX_EPOCH;
-        let known = SessionRecord::new(SessionId::new(id), "l".into(), client, now);
-        SessionHandle::new(known, Instant::now())
+        let known = Facts::new(SessionId::new(id), "l".into(), client, now);
+        SessionHandle::new(Arc::new(known), Instant::now())
     }
 
     #[test]
     fn the_side_that_waits_longest_is_ended_when_memory_is_short() {
         let start = Instant::now();
-        let registry = Registry::new(100, start);
-        let [old, young, fast] = [handle(1), handle(2), handle(3)];
-        for session in [&old, &young, &fast] {
-            registry.insert(session);
-        }
+        let registry = Arc::new(Registry::new(100, start));
+        let guards = [open(&registry, 1), open(&registry, 2), open(&registry, 3)];
+        let [old, young, fast] = guards.each_ref().map(|guard| Arc::clone(guard.handle()));
         let at = |seconds| Some(start + Duration::from_secs(seconds));
         registry.account(&old, 60, [None, at(1)]);
         registry.account(&young, 40, [at(2), None]);
@@ -365,9 +389,10 @@ mod tests {
         assert!(matches!(old.take_orders()[..], [Order::End(Ending::UpstreamStalled(_))]));
         assert!(young.take_orders().is_empty());
         assert_eq!(registry.pending(), 70);
-        for session in [&old, &young, &fast] {
-            registry.remove(session);
-        }
+        guards[0].closing();
+        assert!(registry.get(old.id).is_none() && registry.get_closing(old.id).is_some());
+        drop(guards);
+        assert!(registry.get_closing(old.id).is_none());
         assert_eq!((registry.pending(), registry.len()), (0, 0));
     }
 
@@ -384,14 +409,14 @@ mod tests {
     #[test]
     fn a_lower_limit_counts_for_sessions_that_are_open() {
         let start = Instant::now();
-        let registry = Registry::new(100, start);
-        let session = handle(1);
-        registry.insert(&session);
-        registry.account(&session, 60, [Some(start), None]);
+        let registry = Arc::new(Registry::new(100, start));
+        let guard = open(&registry, 1);
+        let session = guard.handle();
+        registry.account(session, 60, [Some(start), None]);
         registry.set_pending_limit(60);
-        registry.account(&session, 59, [Some(start), None]);
+        registry.account(session, 59, [Some(start), None]);
         assert!(session.take_orders().is_empty());
-        registry.account(&session, 61, [Some(start), None]);
+        registry.account(session, 61, [Some(start), None]);
         assert!(matches!(session.take_orders()[..], [Order::End(Ending::SlowConsumer)]));
     }
 }

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Instant, SystemTime};
 
-use super::record::SessionRecord;
+use super::record::Facts;
 
 /// Most traces at a time.
 pub(crate) const MOST: usize = 16;
@@ -82,11 +82,11 @@ impl Traces {
     }
 
     /// The trace that watches this connection.
-    pub(crate) fn of(&self, record: &SessionRecord, now: Instant) -> Option<Arc<Trace>> {
+    pub(crate) fn of(&self, facts: &Facts, now: Instant) -> Option<Arc<Trace>> {
         if !self.any.load(Ordering::Acquire) {
             return None;
         }
-        self.running(now).iter().find(|trace| trace.watches(record)).cloned()
+        self.running(now).iter().find(|trace| trace.watches(facts)).cloned()
     }
 
     fn running(&self, now: Instant) -> MutexGuard<'_, Vec<Arc<Trace>>> {
@@ -105,10 +105,10 @@ impl Trace {
 
     /// Whether this connection is one of those it watches. Its user is known only once a token was
     /// taken.
-    pub(crate) fn watches(&self, record: &SessionRecord) -> bool {
+    pub(crate) fn watches(&self, facts: &Facts) -> bool {
         match &self.whom {
-            Whom::User(user) => record.user.as_deref() == Some(user),
-            Whom::Client(address) => record.client.ip().to_canonical() == address.to_canonical(),
+            Whom::User(user) => facts.user.as_deref() == Some(user),
+            Whom::Client(address) => facts.client.ip().to_canonical() == address.to_canonical(),
         }
     }
 }

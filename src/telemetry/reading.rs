@@ -193,9 +193,10 @@ mod tests {
 
     use super::*;
     use crate::outcome::settle::Ending;
+    use crate::route::RouteId;
     use crate::session::record::{Outcome, Refused};
     use crate::telemetry::Telemetry;
-    use crate::telemetry::testing::{config, record, series};
+    use crate::telemetry::testing::{config, record, record_with, series};
 
     fn durations(counts: &[(usize, u32)]) -> Durations {
         let mut durations = Durations::default();
@@ -238,11 +239,10 @@ mod tests {
     /// Some of everything that is read, on routes and without.
     fn after_some_events() -> Telemetry {
         let telemetry = Telemetry::new(&config());
-        for route in [0, 0, 1] {
+        for route in [0, 0, 1].map(RouteId::new) {
             telemetry.handshake_accepted(route, &record().steps);
             telemetry.metrics.add_traffic(route, &record().traffic);
         }
-        let mut record = record();
         let refused = |label| Outcome::Refused(Refused { label, status: 403 });
         for (outcome, phase, route) in [
             (Outcome::Ended(Label::ClientClosed), Phase::Relay, Some(0)),
@@ -254,9 +254,10 @@ mod tests {
             (Outcome::Abandoned, Phase::Connect, Some(1)),
             (Outcome::NoRequest("tls"), Phase::Tls, None),
         ] {
+            let mut record = record_with(|facts| facts.route_id = route.map(RouteId::new));
             (record.outcome, record.phase) = (outcome, phase);
             record.steps.tls = Some(Duration::from_secs(40));
-            telemetry.connection_recorded(&record, route);
+            telemetry.connection_recorded(record);
         }
         telemetry.connection_dropped("127.0.0.1:8080", [192, 0, 2, 1].into());
         telemetry.metrics.set_pending_bytes(7);
@@ -267,8 +268,11 @@ mod tests {
     fn what_is_read_is_what_a_scrape_says() {
         let telemetry = after_some_events();
         let metrics = &telemetry.metrics;
-        let _guards =
-            [metrics.session(0), metrics.session(1), metrics.connection("127.0.0.1:8080")];
+        let _guards = [
+            metrics.session(RouteId::new(0)),
+            metrics.session(RouteId::new(1)),
+            metrics.connection("127.0.0.1:8080"),
+        ];
         let (reading, series) = (metrics.read(), series(metrics));
         let sum = |name: &str, labels: &[&str]| {
             let is_meant = |series: &str| {

@@ -10,8 +10,9 @@ use crate::outcome::blame::{By, Phase};
 use crate::outcome::close_codes::{CloseCodes, RefuseMode};
 use crate::outcome::label::Label;
 use crate::protocol::ws::close::CloseStatus;
+use crate::route::RouteId;
 use crate::session::id::SessionId;
-use crate::session::record::{Outcome, SessionRecord, Steps};
+use crate::session::record::{Facts, Outcome, SessionRecord, Steps, Unrecorded};
 use crate::session::traffic::{Counts, TrafficCounts};
 
 /// Two routes to one upstream with two endpoints, one plain listener, a verifier whose keys are fetched.
@@ -22,6 +23,7 @@ pub(crate) fn config() -> Config {
             proxy_protocol: false,
             trusted_proxies: vec![],
             doctor: false,
+            http: listener::KeptConnections { keep_alive: Duration::from_secs(15), requests: 1000 },
             tls: None,
         }],
         admin: None,
@@ -137,13 +139,31 @@ fn route(path: &str) -> Route {
 
 /// A session on route 0 that its client closed with 1000.
 pub(crate) fn record() -> SessionRecord {
+    record_with(|_| {})
+}
+
+/// The same with other facts.
+pub(crate) fn record_with(change: impl FnOnce(&mut Facts)) -> SessionRecord {
     let counts = |text, bytes| Counts { messages: [text, 0, 1, 1], bytes };
+    let mut facts = facts();
+    change(&mut facts);
     SessionRecord {
-        id: SessionId::new(0xab),
-        listener: "127.0.0.1:8080".into(),
-        client: "192.0.2.7:4711".parse().unwrap(),
-        via: None,
-        opened: SystemTime::UNIX_EPOCH + Duration::from_secs(1_795_246_862),
+        client_close: CloseStatus::Code(1000),
+        upstream_close: CloseStatus::Code(1000),
+        traffic: TrafficCounts { to_upstream: counts(3, 42), to_client: counts(7, 900) },
+        steps: Steps { relay: Some(Duration::from_secs(61)), ..facts.steps },
+        ..Unrecorded::new(facts).ended(
+            Outcome::Ended(Label::ClientClosed),
+            By::Client,
+            Phase::Relay,
+        )
+    }
+}
+
+/// What was known of that session at its 101.
+pub(crate) fn facts() -> Facts {
+    Facts {
+        route_id: Some(RouteId::new(0)),
         route: Some("/a/{id}".into()),
         host: Some("chat.example.com".into()),
         path: Some("/a/1".into()),
@@ -152,14 +172,6 @@ pub(crate) fn record() -> SessionRecord {
         subprotocol: Some("chat.v1".into()),
         upstream: Some("chat".into()),
         endpoint: Some(Arc::from("http://127.0.0.1:9001")),
-        outcome: Outcome::Ended(Label::ClientClosed),
-        by: By::Client,
-        phase: Phase::Relay,
-        client_close: CloseStatus::Code(1000),
-        upstream_close: CloseStatus::Code(1000),
-        cut_frame: false,
-        detail: None,
-        traffic: TrafficCounts { to_upstream: counts(3, 42), to_client: counts(7, 900) },
         steps: Steps {
             accept: Some(Duration::from_micros(12)),
             tls: Some(Duration::from_micros(1500)),
@@ -167,9 +179,14 @@ pub(crate) fn record() -> SessionRecord {
             admission: Some(Duration::from_micros(250)),
             upstream_connect: Some(Duration::from_micros(400)),
             upstream_handshake: Some(Duration::from_millis(2)),
-            relay: Some(Duration::from_secs(61)),
+            relay: None,
         },
-        traced_steps: 0,
+        ..Facts::new(
+            SessionId::new(0xab),
+            "127.0.0.1:8080".into(),
+            "192.0.2.7:4711".parse().unwrap(),
+            SystemTime::UNIX_EPOCH + Duration::from_secs(1_795_246_862),
+        )
     }
 }
 

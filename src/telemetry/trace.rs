@@ -11,7 +11,7 @@ use crate::outcome::blame::By;
 use crate::protocol::ws::header::Header;
 use crate::protocol::ws::violation::{Side, Violation};
 use crate::session::id::SessionId;
-use crate::session::record::{Outcome, SessionRecord};
+use crate::session::record::{Facts, Outcome, SessionRecord, Steps};
 use crate::session::trace::{Trace, Whom};
 use crate::session::traffic::Direction;
 
@@ -32,22 +32,22 @@ impl Telemetry {
 
     /// Tells the steps that a connection has taken since the last call, if it is watched; it may be
     /// so only from now on, as its user has become known.
-    pub(crate) fn steps_taken(&self, record: &mut SessionRecord) {
-        let Some(trace) = self.traces.of(record, Instant::now()) else { return };
-        tell_steps(&trace, record, usize::from(record.traced_steps));
-        record.traced_steps = u8::try_from(record.steps.taken().count()).unwrap_or(u8::MAX);
+    pub(crate) fn steps_taken(&self, facts: &mut Facts) {
+        let Some(trace) = self.traces.of(facts, Instant::now()) else { return };
+        show_steps(&trace, facts, &facts.steps, usize::from(facts.traced_steps));
+        facts.traced_steps = u8::try_from(facts.steps.taken().count()).unwrap_or(u8::MAX);
     }
 
     /// A session that is watched begins, or begins to be watched.
-    pub(crate) fn session_traced(&self, trace: &Trace, record: &SessionRecord) {
-        let (user, route) = (record.user.as_deref(), record.route.as_deref());
-        let (client, endpoint) = (record.client, record.endpoint.as_deref());
-        let subprotocol = record.subprotocol.as_deref();
+    pub(crate) fn session_traced(&self, trace: &Trace, facts: &Facts) {
+        let (user, route) = (facts.user.as_deref(), facts.route.as_deref());
+        let (client, endpoint) = (facts.client, facts.endpoint.as_deref());
+        let subprotocol = facts.subprotocol.as_deref();
         tracing::info!(
-            target: TRACE, trace = trace.id, id = %record.id, %client, user, route, endpoint,
+            target: TRACE, trace = trace.id, id = %facts.id, %client, user, route, endpoint,
             subprotocol, "session traced"
         );
-        tell_steps(trace, record, usize::from(record.traced_steps));
+        show_steps(trace, facts, &facts.steps, usize::from(facts.traced_steps));
     }
 
     /// A frame of a watched session begins to pass, or is the gateway's own.
@@ -85,12 +85,12 @@ impl Telemetry {
             Outcome::Abandoned => ("abandoned", label_before_an_answer(record.by), None),
             Outcome::NoRequest(_) => ("no_request", label_before_an_answer(record.by), None),
         };
-        // All but the last were told when the session began, or began to be watched.
-        let told = match record.outcome {
+        // All but the last were shown when the session began, or began to be watched.
+        let shown = match record.outcome {
             Outcome::Ended(_) => record.steps.taken().count().saturating_sub(1),
             _ => usize::from(record.traced_steps),
         };
-        tell_steps(&trace, record, told);
+        show_steps(&trace, record, &record.steps, shown);
         let (by, phase) = (record.by.as_str(), record.phase.as_str());
         let (client_close, upstream_close) = (record.client_close, record.upstream_close);
         tracing::info!(
@@ -100,14 +100,14 @@ impl Telemetry {
     }
 }
 
-/// A line for each step but the first `told`.
-fn tell_steps(trace: &Trace, record: &SessionRecord, told: usize) {
-    for (step, time) in record.steps.taken().skip(told) {
+/// A line for each step but the first `shown`.
+fn show_steps(trace: &Trace, facts: &Facts, steps: &Steps, shown: usize) {
+    for (step, time) in steps.taken().skip(shown) {
         let ms = (time.as_secs_f64() * 1e6).round() / 1e3;
-        let client = record.client;
-        let (host, path) = (record.host.as_deref(), record.path.as_deref());
+        let client = facts.client;
+        let (host, path) = (facts.host.as_deref(), facts.path.as_deref());
         tracing::info!(
-            target: TRACE, trace = trace.id, id = %record.id, %client, host, path, step, ms, "step"
+            target: TRACE, trace = trace.id, id = %facts.id, %client, host, path, step, ms, "step"
         );
     }
 }

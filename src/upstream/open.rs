@@ -17,7 +17,7 @@ use super::request::UpstreamRequest;
 use crate::net::connect::{ConnectError, connect};
 use crate::net::stream::Stream;
 use crate::outcome::rejection::Rejection;
-use crate::session::record::{SessionRecord, Steps};
+use crate::session::record::{Facts, Steps};
 use crate::telemetry::Telemetry;
 
 /// An upstream that has answered 101.
@@ -35,21 +35,21 @@ pub(crate) struct Opened {
     pub(crate) place: EndpointPlace,
 }
 
-/// Opens a connection; where it was tried, and the time spent, goes into `record`.
+/// Opens a connection; where it was tried, and the time spent, is added to `facts`.
 pub(crate) async fn open(
     upstream: &Upstream,
     ask: &UpstreamRequest<'_>,
     telemetry: &Telemetry,
-    record: &mut SessionRecord,
+    facts: &mut Facts,
 ) -> Result<Opened, Rejection> {
-    record.upstream = Some(Arc::clone(&upstream.name));
+    facts.upstream = Some(Arc::clone(&upstream.name));
     let mut tried = Vec::new();
     let mut last = Rejection::UpstreamUnreachable(upstream.nobody().to_owned());
     while tried.len() <= upstream.config.retries as usize {
         let Some((endpoint, place)) = upstream.pick(&tried) else { break };
         tried.push(endpoint.index);
-        record.endpoint = Some(Arc::clone(&endpoint.label));
-        match attempt(upstream, &endpoint, ask, telemetry, &mut record.steps).await {
+        facts.endpoint = Some(Arc::clone(&endpoint.label));
+        match attempt(upstream, &endpoint, ask, telemetry, &mut facts.steps).await {
             Ok((stream, arrived, subprotocol)) => {
                 return Ok(Opened { stream, arrived, subprotocol, endpoint, place });
             }

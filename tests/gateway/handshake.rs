@@ -284,7 +284,9 @@ async fn a_second_request_behind_the_first_is_never_answered() {
 
 #[tokio::test]
 async fn a_balancers_question_is_answered_and_holds_no_connection() {
-    let (gateway, _backend) = gateway_and_backend().await;
+    let backend = Backend::start().await;
+    let setup = Setup::open(&backend.url()).listener("http = { keep_alive = \"0s\" }");
+    let gateway = Gateway::start(&setup).await;
     let health = "GET /.framegate/health HTTP/1.1\r\nHost: balancer\r\n\r\n";
     let mut client = gateway.client().raw(health.repeat(3).as_bytes()).await;
     let head = client.head().await.unwrap();

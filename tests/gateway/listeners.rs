@@ -127,8 +127,9 @@ async fn the_balancers_question_is_answered_and_is_no_event() {
     let setup = Setup::open("http://127.0.0.1:9").timeouts("close = \"200ms\"");
     let mut gateway = Gateway::start(&setup).await;
     let mut wire = Wire::new(gateway.client().tcp().await, None);
-    // One that would keep its connection: it cannot hold a place.
-    let question = format!("GET {HEALTH}?probe HTTP/1.1\r\nHost: balancer\r\n\r\n");
+    // One that keeps its connection for one question.
+    let question =
+        format!("GET {HEALTH}?probe HTTP/1.1\r\nHost: balancer\r\nConnection: close\r\n\r\n");
     wire.send_raw(question.as_bytes()).await;
     let answer = wire.rest().await;
     assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");

@@ -34,6 +34,7 @@ mod hostile_floods;
 mod hostile_frames;
 mod jwks;
 mod jwks_faults;
+mod keep_alive;
 mod lifecycle;
 mod limits;
 mod listeners;

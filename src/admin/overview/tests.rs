@@ -38,10 +38,10 @@ fn counts_are_those_of_the_metrics_and_history_comes_once() {
     let context = context();
     let (gateway, dashboard) = (&context.gateway, &context.dashboard);
     let steps = crate::session::record::Steps::default();
-    gateway.telemetry().handshake_accepted(0, &steps);
+    gateway.telemetry().handshake_accepted(crate::route::RouteId::new(0), &steps);
     let start = dashboard.started;
     dashboard.note(start + STEP, &read(gateway));
-    gateway.telemetry().handshake_accepted(1, &steps);
+    gateway.telemetry().handshake_accepted(crate::route::RouteId::new(1), &steps);
     let body = ask(&context, "since=0");
     assert_eq!(body["totals"]["accepted"], json!(2));
     assert_eq!(body["windows"][1]["accepted"], json!(2));

@@ -1,13 +1,15 @@
 //! Whole lines in both forms.
 
+use std::sync::Arc;
+
 use proptest::prelude::*;
 
 use super::*;
 use crate::outcome::blame::{By, Phase};
 use crate::outcome::label::Label;
 use crate::protocol::ws::close::CloseStatus;
-use crate::session::record::Refused;
-use crate::telemetry::testing::record;
+use crate::session::record::{Facts, Refused};
+use crate::telemetry::testing::{record, record_with};
 
 fn now() -> Timestamp {
     "2026-11-21T07:41:02.123456Z".parse().unwrap()
@@ -16,28 +18,30 @@ fn now() -> Timestamp {
 /// A browser's bad token, told by Close, through a proxy.
 fn refused() -> SessionRecord {
     SessionRecord {
-        via: Some("10.0.0.1:999".parse().unwrap()),
         outcome: Outcome::Refused(Refused { label: Label::TokenExpired, status: 101 }),
         by: By::Gateway,
         phase: Phase::Admission,
         client_close: CloseStatus::Code(4401),
         upstream_close: CloseStatus::None,
-        user: None,
-        subprotocol: None,
-        endpoint: None,
         detail: Some("the token has expired".into()),
         steps: Steps { accept: None, tls: None, request: None, ..record().steps }.until_admission(),
-        ..record()
+        ..record_with(|facts| {
+            facts.via = Some("10.0.0.1:999".parse().unwrap());
+            (facts.user, facts.subprotocol, facts.endpoint) = (None, None, None);
+        })
     }
 }
 
 /// Nobody said anything after TLS.
 fn silent() -> SessionRecord {
     SessionRecord {
-        route: None,
-        host: None,
-        path: None,
-        origin: None,
+        facts: Arc::new(Facts {
+            route: None,
+            host: None,
+            path: None,
+            origin: None,
+            ..(*refused().facts).clone()
+        }),
         phase: Phase::Request,
         outcome: Outcome::NoRequest("timeout"),
         client_close: CloseStatus::None,
@@ -139,7 +143,7 @@ fn an_abandoned_handshake_has_no_status_and_no_label() {
 
 #[test]
 fn a_query_never_reaches_a_line() {
-    let record = SessionRecord { path: Some("/a?access_token=hunter2".into()), ..record() };
+    let record = record_with(|facts| facts.path = Some("/a?access_token=hunter2".into()));
     for format in [LogFormat::Text, LogFormat::Json] {
         let line = line(&record, format, now());
         assert!(!line.contains("hunter2"), "{line}");
@@ -148,7 +152,7 @@ fn a_query_never_reaches_a_line() {
 
 #[test]
 fn long_peer_text_is_cut_between_characters() {
-    let record = SessionRecord { path: Some(format!("/{}", "ä".repeat(9000))), ..record() };
+    let record = record_with(|facts| facts.path = Some(format!("/{}", "ä".repeat(9000))));
     let line = line(&record, LogFormat::Text, now());
     assert!(line.contains(&format!(" path=/{}… ", "ä".repeat(511))), "{line}");
 }
@@ -156,15 +160,14 @@ fn long_peer_text_is_cut_between_characters() {
 proptest! {
     #[test]
     fn no_peer_text_breaks_a_line(text in any::<String>(), detail in any::<Option<String>>()) {
-        let record = SessionRecord {
-            host: Some(text.clone()),
-            path: Some(text.clone()),
-            origin: Some(text.clone()),
-            user: Some(text.as_str().into()),
-            subprotocol: Some(text.clone()),
-            detail,
-            ..record()
-        };
+        let strange = record_with(|facts| {
+            facts.host = Some(text.clone());
+            facts.path = Some(text.clone());
+            facts.origin = Some(text.clone());
+            facts.user = Some(text.as_str().into());
+            facts.subprotocol = Some(text.clone());
+        });
+        let record = SessionRecord { detail, ..strange };
         let shown = line(&record, LogFormat::Text, now());
         prop_assert!(!shown.contains(|c: char| c.is_control()));
 

@@ -23,6 +23,7 @@ use crate::outcome::blame::By;
 use crate::outcome::label::Label;
 use crate::outcome::settle::Ending;
 use crate::protocol::ws::violation::{Side, Violation};
+use crate::route::RouteId;
 use crate::session::id::SessionId;
 use crate::session::record::{Outcome, SessionRecord, Steps};
 
@@ -86,17 +87,17 @@ impl Telemetry {
     }
 
     /// A handshake was accepted: the upstream answered 101, the client is told so.
-    pub(crate) fn handshake_accepted(&self, route: usize, steps: &Steps) {
+    pub(crate) fn handshake_accepted(&self, route: RouteId, steps: &Steps) {
         self.metrics.handshakes(Some(route)).accepted(steps);
     }
 
     /// An upstream has answered a handshake of this route with a status instead of 101.
-    pub(crate) fn upstream_refused(&self, route: usize, status: u16) {
+    pub(crate) fn upstream_refused(&self, route: RouteId, status: u16) {
         self.metrics.handshakes(Some(route)).upstream_refused(status);
     }
 
     /// The accepted handshake was that of a user whose last session ended less than 60 s ago.
-    pub(crate) fn user_reconnected(&self, route: usize) {
+    pub(crate) fn user_reconnected(&self, route: RouteId) {
         if let Some(metrics) = self.metrics.route(Some(route)) {
             metrics.reconnects.inc();
         }
@@ -150,7 +151,8 @@ impl Telemetry {
     /// A connection is over: all that is counted of its end, and its access-log line. Call it
     /// exactly once for each record, with the index of its route; traffic goes through
     /// [`super::metrics::Metrics::add_traffic`], which live sessions use too.
-    pub(crate) fn connection_recorded(&self, record: &SessionRecord, route: Option<usize>) {
+    pub(crate) fn connection_recorded(&self, record: SessionRecord) {
+        let route = record.route_id;
         let handshakes = self.metrics.handshakes(route);
         let codes = &self.metrics.close_codes;
         match record.outcome {
@@ -158,7 +160,7 @@ impl Telemetry {
                 handshakes.ended(label, record.phase);
                 handshakes.closed(record.client_close, record.by, codes);
                 if let Some(route) = self.metrics.route(route) {
-                    route.session_ended(record);
+                    route.session_ended(&record);
                 }
             }
             Outcome::Refused(refused) => {
@@ -172,12 +174,12 @@ impl Telemetry {
                 handshakes.ended(label_before_an_answer(record.by), record.phase);
             }
         }
-        self.end_traced(record);
-        self.recent.keep(record, Instant::now(), SystemTime::now());
+        self.end_traced(&record);
         if let Some(format) = self.access.form() {
-            let line = access_log::line(record, format, Timestamp::now());
+            let line = access_log::line(&record, format, Timestamp::now());
             tracing::info!(target: logging::ACCESS, "{line}");
         }
+        self.recent.keep(record, Instant::now(), SystemTime::now());
     }
 
     /// Something happened that the code rules out; `what` is a constant sentence.

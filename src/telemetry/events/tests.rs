@@ -11,7 +11,7 @@ use crate::config::LogFormat;
 use crate::outcome::blame::Phase;
 use crate::protocol::ws::close::CloseStatus;
 use crate::session::record::Refused;
-use crate::telemetry::testing::{changes, config, record, series};
+use crate::telemetry::testing::{changes, config, record, record_with, series};
 
 /// Changes that `act` makes, by series without prefix.
 fn counted(act: impl FnOnce(&Telemetry)) -> BTreeMap<String, f64> {
@@ -44,6 +44,13 @@ fn refused(label: Label, status: u16, client_close: CloseStatus) -> SessionRecor
         },
         ..record()
     }
+}
+
+/// The same, decided on another route.
+fn on(route: Option<usize>, record: SessionRecord) -> SessionRecord {
+    let mut facts = (*record.facts).clone();
+    facts.route_id = route.map(RouteId::new);
+    SessionRecord { facts: Arc::new(facts), ..record }
 }
 
 #[test]
@@ -129,7 +136,7 @@ fn a_record_counts_what_its_outcome_says() {
     for (name, record, route, expected) in table {
         expect(
             name,
-            &counted(|telemetry| telemetry.connection_recorded(&record, route)),
+            &counted(|telemetry| telemetry.connection_recorded(on(route, record))),
             &expected,
         );
     }
@@ -162,7 +169,7 @@ fn each_event_counts_in_its_family() {
             &[r#"upstream_connect_failures_total{reason="timeout",upstream="chat"}"#],
         ),
         (
-            |t, _| t.handshake_accepted(1, &record().steps),
+            |t, _| t.handshake_accepted(RouteId::new(1), &record().steps),
             &[
                 r#"handshake_duration_seconds_count{route="/b",stage="admission"}"#,
                 r#"handshake_duration_seconds_count{route="/b",stage="tls"}"#,
@@ -172,7 +179,7 @@ fn each_event_counts_in_its_family() {
                 r#"handshakes_total{result="accepted",route="/b"}"#,
             ],
         ),
-        (|t, _| t.user_reconnected(1), &[r#"reconnects_total{route="/b"}"#]),
+        (|t, _| t.user_reconnected(RouteId::new(1)), &[r#"reconnects_total{route="/b"}"#]),
         (
             |t, id| t.user_evicted(EvictionReason::UserLimit, id, id),
             &[r#"evictions_total{reason="user_limit"}"#],
@@ -212,7 +219,7 @@ fn each_event_counts_in_its_family() {
 fn the_total_of_a_handshake_leaves_out_waiting_for_the_request() {
     let telemetry = Telemetry::new(&config());
     let steps = Steps { request: Some(Duration::from_secs(100)), ..record().steps };
-    telemetry.handshake_accepted(0, &steps);
+    telemetry.handshake_accepted(RouteId::new(0), &steps);
     let total = series(&telemetry.metrics)[r#"framegate_handshake_duration_seconds_sum{route="/a/{id}",stage="total"}"#];
     // tls 1.5 ms, admission 0.25 ms, connect 0.4 ms, handshake 2 ms.
     assert!((total - 0.004_15).abs() < 1e-9, "{total}");
@@ -246,7 +253,7 @@ fn states_of_the_gateway_are_gauges() {
     {
         let refusals = format!(r#"upstream_refusals_total{{route="/b",status="{label}"}}"#);
         let before = value(&refusals).unwrap();
-        telemetry.upstream_refused(1, status);
+        telemetry.upstream_refused(RouteId::new(1), status);
         assert_eq!(value(&refusals), Some(before + 1.0), "{status}");
     }
 
@@ -321,7 +328,7 @@ fn logged(access: Option<LogFormat>) -> String {
     config.log.format = access.unwrap_or(LogFormat::Text);
     let telemetry = Telemetry::new(&config);
     tracing::subscriber::with_default(subscriber, || {
-        telemetry.connection_recorded(&record(), Some(0));
+        telemetry.connection_recorded(record());
     });
     let bytes = captured.0.lock().unwrap().clone();
     String::from_utf8(bytes).unwrap()
@@ -350,22 +357,24 @@ proptest! {
     #[test]
     fn peer_text_makes_no_series(text in any::<String>(), accepted in any::<bool>()) {
         let telemetry = Telemetry::new(&config());
-        let plain = if accepted { record() } else { refused(Label::NoRoute, 404, CloseStatus::None) };
-        telemetry.connection_recorded(&plain, Some(0));
-        let before: Vec<String> = series(&telemetry.metrics).into_keys().collect();
-        let strange = SessionRecord {
-            listener: text.as_str().into(),
-            route: Some(text.as_str().into()),
-            host: Some(text.clone()),
-            path: Some(text.clone()),
-            origin: Some(text.clone()),
-            user: Some(text.as_str().into()),
-            subprotocol: Some(text.clone()),
-            endpoint: Some(text.as_str().into()),
-            detail: Some(text.clone()),
-            ..plain
+        let plain = || {
+            if accepted { record() } else { refused(Label::NoRoute, 404, CloseStatus::None) }
         };
-        telemetry.connection_recorded(&strange, Some(0));
+        telemetry.connection_recorded(plain());
+        let before: Vec<String> = series(&telemetry.metrics).into_keys().collect();
+        let strange = record_with(|facts| {
+            facts.listener = text.as_str().into();
+            facts.route = Some(text.as_str().into());
+            facts.host = Some(text.clone());
+            facts.path = Some(text.clone());
+            facts.origin = Some(text.clone());
+            facts.user = Some(text.as_str().into());
+            facts.subprotocol = Some(text.clone());
+            facts.endpoint = Some(text.as_str().into());
+        });
+        let facts = strange.facts;
+        let strange = SessionRecord { facts, detail: Some(text.clone()), ..plain() };
+        telemetry.connection_recorded(strange);
         telemetry.extension_stripped(&text);
         telemetry.connection_dropped(&text, [192, 0, 2, 1].into());
         telemetry.accept_failed(&text, &text);
@@ -378,7 +387,7 @@ proptest! {
     fn close_codes_make_few_series(closes in prop::collection::vec(any_close(), 300)) {
         let telemetry = Telemetry::new(&config());
         for client_close in closes {
-            telemetry.connection_recorded(&SessionRecord { client_close, ..record() }, Some(0));
+            telemetry.connection_recorded(SessionRecord { client_close, ..record() });
         }
         let of_clients = series(&telemetry.metrics)
             .into_keys()

@@ -21,6 +21,7 @@ use super::upstream_metrics::{EndpointMetrics, UpstreamMetrics};
 use super::zeros;
 use crate::config::Config;
 use crate::protocol::ws::violation::{Side, Violation};
+use crate::route::RouteId;
 use crate::session::traffic::TrafficCounts;
 
 /// All metrics of one gateway, as one of its configurations counts them.
@@ -172,8 +173,8 @@ impl Metrics {
     }
 
     /// Counts a session of a route as active.
-    pub(crate) fn session(&self, route: usize) -> GaugeGuard {
-        GaugeGuard::new(self.routes.get(route).map(|metrics| &metrics.sessions_active))
+    pub(crate) fn session(&self, route: RouteId) -> GaugeGuard {
+        GaugeGuard::new(self.route(Some(route)).map(|metrics| &metrics.sessions_active))
     }
 
     /// Counts a session as relayed to an endpoint.
@@ -182,8 +183,8 @@ impl Metrics {
     }
 
     /// Adds messages and bytes that were not reported yet.
-    pub(crate) fn add_traffic(&self, route: usize, delta: &TrafficCounts) {
-        if let Some(metrics) = self.routes.get(route) {
+    pub(crate) fn add_traffic(&self, route: RouteId, delta: &TrafficCounts) {
+        if let Some(metrics) = self.route(Some(route)) {
             metrics.add_traffic(delta);
         }
     }
@@ -234,12 +235,12 @@ impl Metrics {
     }
 
     /// Metrics of a route's handshakes; without route (or an unknown one) those of `none`.
-    pub(super) fn handshakes(&self, route: Option<usize>) -> &HandshakeMetrics {
+    pub(super) fn handshakes(&self, route: Option<RouteId>) -> &HandshakeMetrics {
         self.route(route).map_or(&self.shared.no_route, |metrics| &metrics.handshakes)
     }
 
-    pub(super) fn route(&self, route: Option<usize>) -> Option<&RouteMetrics> {
-        self.routes.get(route?).map(AsRef::as_ref)
+    pub(super) fn route(&self, route: Option<RouteId>) -> Option<&RouteMetrics> {
+        self.routes.get(route?.index()).map(AsRef::as_ref)
     }
 
     pub(super) fn upstream(&self, upstream: usize) -> Option<&UpstreamMetrics> {

@@ -136,7 +136,7 @@ fn gauges_go_back_to_zero_with_their_guards() {
     let guards = [
         metrics.connection("127.0.0.1:8080"),
         metrics.connection("127.0.0.1:8080"),
-        metrics.session(0),
+        metrics.session(RouteId::new(0)),
         metrics.endpoint_session(0, 1),
     ];
     let during = series(&metrics);
@@ -159,11 +159,11 @@ fn what_is_not_configured_counts_nowhere() {
     let before = series(&metrics);
     let _guards = [
         metrics.connection("198.51.100.1:1"),
-        metrics.session(2),
+        metrics.session(RouteId::new(2)),
         metrics.endpoint_session(0, 2),
         metrics.endpoint_session(1, 0),
     ];
-    metrics.add_traffic(2, &TrafficCounts::default());
+    metrics.add_traffic(RouteId::new(2), &TrafficCounts::default());
     assert_eq!(series(&metrics), before);
 }
 
@@ -175,7 +175,7 @@ fn live_traffic_is_flushed_into_the_scrape() {
         to_client: Counts { messages: [5, 0, 0, 0], bytes: 6 },
     };
     let scrape = metrics.render(|metrics| {
-        metrics.add_traffic(1, &delta);
+        metrics.add_traffic(RouteId::new(1), &delta);
         metrics.set_pending_bytes(77);
     });
     assert_eq!(scrape.content_type, "text/plain; version=0.0.4; charset=utf-8");
@@ -198,7 +198,7 @@ fn live_traffic_is_flushed_into_the_scrape() {
 #[test]
 fn two_gateways_in_one_process_share_nothing() {
     let (one, other) = (Metrics::new(&config()), Metrics::new(&config()));
-    let _guard = one.session(0);
+    let _guard = one.session(RouteId::new(0));
     assert_eq!(series(&other)[r#"framegate_sessions_active{route="/a/{id}"}"#], 0.0);
 }
 
@@ -206,14 +206,14 @@ fn two_gateways_in_one_process_share_nothing() {
 fn telemetry_can_be_shared_between_threads() {
     fn shared<T: Send + Sync + 'static>(_: &T) {}
     shared(&Arc::new(Telemetry::new(&config())));
-    shared(&Metrics::new(&config()).session(0));
+    shared(&Metrics::new(&config()).session(RouteId::new(0)));
 }
 
 #[test]
 fn the_next_configuration_counts_on_and_has_zeros_for_what_is_new() {
     let before = Telemetry::new(&config());
     before.endpoint_health_changed(0, 1, crate::telemetry::labels::EndpointHealth::Unhealthy, None);
-    let open = before.metrics.session(0);
+    let open = before.metrics.session(RouteId::new(0));
     let mut next = config();
     next.routes[0].label = "/new".to_owned();
     next.routes.swap(0, 1);
@@ -229,7 +229,7 @@ fn the_next_configuration_counts_on_and_has_zeros_for_what_is_new() {
     };
     after.metrics.add_traffic_by_label([("/a/{id}", traffic), ("/new", traffic)].into_iter());
     // Sessions that began before the change end after it.
-    before.metrics.add_traffic(0, &traffic);
+    before.metrics.add_traffic(RouteId::new(0), &traffic);
     let found = series(&after.metrics);
     for (name, value) in [
         (r#"sessions_active{route="/a/{id}"}"#, Some(1.0)),

@@ -2,8 +2,8 @@
 //!
 //! The floor is one read and one write per message, and this is written to stay on it: bytes are read
 //! into the thread's scratch buffer, judged there and written from there. Only what a full socket
-//! does not take, and the begin of a frame that is not whole, is kept in the session ([`Outlet`]), and
-//! while anything waits to be written nothing more is read.
+//! does not take (in its leg), and the begin of a frame that is not whole (here), is kept in the session,
+//! and while anything waits to be written nothing more is read.
 
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -11,13 +11,11 @@ use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncRead, ReadBuf};
 
-use super::keepalive::Keepalive;
+use super::leg::Leg;
 use super::limit::RateLimit;
-use super::outlet::Outlet;
 use super::trace::Watched;
 use crate::config::{MessageRate, OverRate};
 use crate::net::scratch;
-use crate::net::stream::Stream;
 use crate::protocol::ws::close::CloseStatus;
 use crate::protocol::ws::inspector::{
     Content, FrameInspector, FrameLimits, Step, control_payload_is,
@@ -28,15 +26,16 @@ use crate::session::traffic::DirectionTraffic;
 
 /// One direction.
 #[derive(Debug)]
-pub(crate) struct Pump {
+pub(crate) struct Direction {
     from: Side,
     inspector: FrameInspector,
-    outlet: Outlet,
+    /// Bytes that wait to be judged: the begin of a frame, or what a paused client has sent.
+    waiting: Vec<u8>,
     /// Whole frames may stand among the bytes that wait to be judged.
     unparsed: bool,
     stop: Stop,
     /// How this direction ended: both can end in one poll of the session, which acts on one first.
-    ended: Option<PumpEnd>,
+    ended: Option<End>,
     limit: Option<Box<RateLimit>>,
 }
 
@@ -58,14 +57,12 @@ pub(crate) enum UnderWay {
     Message,
 }
 
-/// What a pump needs of its session for one poll.
-pub(crate) struct Surroundings<'a> {
+/// What a direction needs of its session for one poll, besides the legs.
+pub(crate) struct Around<'a> {
     pub(crate) now: Instant,
     pub(crate) traffic: &'a DirectionTraffic,
     /// Payload of the gateway's own Pings.
     pub(crate) marker: &'a [u8],
-    pub(crate) source: &'a mut Keepalive,
-    pub(crate) sink: &'a mut Keepalive,
     pub(crate) last_data: &'a mut Instant,
     /// What is to be counted; the session takes it from here.
     pub(crate) noted: &'a mut Noted,
@@ -82,9 +79,17 @@ pub(crate) struct Noted {
     pub(crate) paused: bool,
 }
 
+/// What the rate of the source says of its next frame.
+enum Rate {
+    Within,
+    /// What is left waits until it may go on.
+    Paused,
+    TooFast,
+}
+
 /// Why a direction has come to its end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum PumpEnd {
+pub(crate) enum End {
     /// Its source sent Close, which has been passed on.
     Closed(CloseStatus),
     /// Its source broke the protocol; nothing of the breach was passed on.
@@ -99,8 +104,8 @@ pub(crate) enum PumpEnd {
     Stopped,
 }
 
-impl Pump {
-    /// A pump for what `from` sends; `arrived` has been read already.
+impl Direction {
+    /// The direction of what `from` sends; `arrived` has been read already.
     pub(crate) fn new(
         from: Side,
         limits: FrameLimits,
@@ -112,7 +117,7 @@ impl Pump {
         Self {
             from,
             inspector: FrameInspector::new(from, limits),
-            outlet: Outlet::new(arrived),
+            waiting: arrived.to_vec(),
             unparsed: !arrived.is_empty(),
             stop: Stop::Never,
             ended: None,
@@ -120,24 +125,19 @@ impl Pump {
         }
     }
 
-    /// Since when the sink has taken nothing.
-    pub(crate) fn stalled_since(&self) -> Option<Instant> {
-        self.outlet.stalled_since()
-    }
-
     /// Until when the source is paused for sending too fast.
     pub(crate) fn paused_until(&self) -> Option<Instant> {
         self.limit.as_ref()?.paused_until()
     }
 
-    /// Bytes held.
+    /// Bytes that wait to be judged.
     pub(crate) fn held(&self) -> usize {
-        self.outlet.held()
+        self.waiting.len()
     }
 
-    /// Whether the source is being read: not while its bytes cannot be passed on.
-    pub(crate) fn is_reading(&self) -> bool {
-        self.stop != Stop::Now && self.stalled_since().is_none() && self.paused_until().is_none()
+    /// Whether the source is being read: not while its bytes cannot be passed on to `sink`.
+    pub(crate) fn is_reading(&self, sink: &Leg) -> bool {
+        self.stop != Stop::Now && sink.stalled_since().is_none() && self.paused_until().is_none()
     }
 
     /// Whether the sink has part of a frame that has not wholly passed.
@@ -150,9 +150,7 @@ impl Pump {
         if self.stop == Stop::Never {
             let is_under_way = match what {
                 UnderWay::Frame => self.is_within_frame(),
-                UnderWay::Message => {
-                    self.inspector.is_within_message() || !self.outlet.waiting().is_empty()
-                }
+                UnderWay::Message => self.inspector.is_within_message() || !self.waiting.is_empty(),
             };
             self.stop = if is_under_way { Stop::After(what) } else { Stop::Now };
         }
@@ -166,23 +164,9 @@ impl Pump {
     /// The Close that has been passed on.
     pub(crate) fn passed_close(&self) -> Option<CloseStatus> {
         match self.ended {
-            Some(PumpEnd::Closed(status)) => Some(status),
+            Some(End::Closed(status)) => Some(status),
             _ => None,
         }
-    }
-
-    /// Puts a frame of the gateway's own between the source's frames; false when the sink is within one.
-    pub(crate) fn inject(&mut self, frame: &[u8]) -> bool {
-        if self.is_within_frame() {
-            return false;
-        }
-        self.outlet.put(frame);
-        true
-    }
-
-    /// The bytes that may be written and have not been.
-    pub(crate) fn into_unwritten(self) -> Vec<u8> {
-        self.outlet.into_unwritten()
     }
 
     /// Moves what can be moved. Pending: nothing more for now, with wakers registered. Once this
@@ -190,17 +174,17 @@ impl Pump {
     pub(crate) fn poll(
         &mut self,
         cx: &mut Context<'_>,
-        source: &mut Stream,
-        sink: &mut Stream,
-        around: &mut Surroundings<'_>,
-    ) -> Poll<PumpEnd> {
+        source: &mut Leg,
+        sink: &mut Leg,
+        around: &mut Around<'_>,
+    ) -> Poll<End> {
         loop {
-            let written = self.outlet.poll_write(cx, sink, around.now);
+            let written = sink.outlet.poll_write(cx, &mut sink.stream, around.now);
             if let Some(end) = self.ended {
                 return Poll::Ready(end);
             }
             if ready!(written).is_err() {
-                return self.end(PumpEnd::SinkLost);
+                return self.end(End::SinkLost);
             }
             if self.stop == Stop::Now || self.is_paused(around.now) {
                 return Poll::Pending;
@@ -212,7 +196,7 @@ impl Pump {
         }
     }
 
-    fn end(&mut self, end: PumpEnd) -> Poll<PumpEnd> {
+    fn end(&mut self, end: End) -> Poll<End> {
         self.stop = Stop::Now;
         self.ended = Some(end);
         Poll::Ready(end)
@@ -226,39 +210,49 @@ impl Pump {
     fn poll_pass(
         &mut self,
         cx: &mut Context<'_>,
-        source: &mut Stream,
-        sink: &mut Stream,
-        around: &mut Surroundings<'_>,
+        source: &mut Leg,
+        sink: &mut Leg,
+        around: &mut Around<'_>,
         buffer: &mut [u8],
-    ) -> Poll<Option<PumpEnd>> {
-        let waiting = self.outlet.waiting();
-        let held = waiting.len();
+    ) -> Poll<Option<End>> {
+        let held = self.waiting.len();
         let (front, free) = buffer.split_at_mut(held);
-        front.copy_from_slice(waiting);
+        front.copy_from_slice(&self.waiting);
         let mut filled = held;
         if !std::mem::take(&mut self.unparsed) {
             let mut read = ReadBuf::new(match &self.limit {
                 Some(limit) => limit.within_reason(free),
                 None => free,
             });
-            let result = ready!(Pin::new(source).poll_read(cx, &mut read));
+            let result = ready!(Pin::new(&mut source.stream).poll_read(cx, &mut read));
             if result.is_err() || read.filled().is_empty() {
-                return Poll::Ready(Some(PumpEnd::SourceLost));
+                return Poll::Ready(Some(End::SourceLost));
             }
             filled += read.filled().len();
-            around.source.heard(around.now);
+            source.alive.heard(around.now);
         }
         // Two of them, so that being watched costs the others nothing for a frame.
         let (passed, end) = if around.watched.is_some() {
-            self.judge::<true>(buffer, &mut filled, around)
+            self.judge::<true>(buffer, &mut filled, source, sink, around)
         } else {
-            self.judge::<false>(buffer, &mut filled, around)
+            self.judge::<false>(buffer, &mut filled, source, sink, around)
         };
         let (may_pass, rest) = buffer.split_at(passed);
-        let to_judge = rest.get(..filled - passed).filter(|_| end.is_none()).unwrap_or_default();
-        let sink_is_there = self.outlet.write(cx, sink, may_pass, to_judge, around.now);
-        // What the source did counts for more than that the sink cannot be told of it.
-        Poll::Ready(end.or(if sink_is_there { None } else { Some(PumpEnd::SinkLost) }))
+        self.keep(rest.get(..filled - passed).filter(|_| end.is_none()).unwrap_or_default());
+        let written = sink.outlet.write(cx, &mut sink.stream, may_pass, around.now);
+        // What the source did counts for more than that the sink cannot be sent it.
+        let lost = written.err().map(|_| End::SinkLost);
+        Poll::Ready(end.or(lost))
+    }
+
+    /// Keeps what waits to be judged; owns no buffer while that is nothing.
+    fn keep(&mut self, to_judge: &[u8]) {
+        if !to_judge.is_empty() {
+            self.waiting.clear();
+            self.waiting.extend_from_slice(to_judge);
+        } else if self.waiting.capacity() > 0 {
+            self.waiting = Vec::new();
+        }
     }
 
     /// Judges `buffer[..filled]`: how much of its front may pass, and whether the direction ends
@@ -267,8 +261,10 @@ impl Pump {
         &mut self,
         buffer: &mut [u8],
         filled: &mut usize,
-        around: &mut Surroundings<'_>,
-    ) -> (usize, Option<PumpEnd>) {
+        source: &mut Leg,
+        sink: &mut Leg,
+        around: &mut Around<'_>,
+    ) -> (usize, Option<End>) {
         let mut passed = 0;
         loop {
             let rest = buffer.get(passed..*filled).unwrap_or_default();
@@ -278,16 +274,18 @@ impl Pump {
                 }
                 return (passed, None);
             }
-            if let Some(over) = self.over_rate(around) {
-                return (passed, over);
+            match self.rate(around) {
+                Rate::Within => {}
+                Rate::Paused => return (passed, None),
+                Rate::TooFast => return (passed, Some(End::TooFast)),
             }
             let begins = !self.inspector.is_within_frame();
             let judged = self.inspector.inspect(rest);
             if WATCHED {
-                self.tell(around, begins, rest, judged);
+                self.show(around, begins, rest, judged);
             }
             match judged {
-                Err(violation) => return (passed, Some(PumpEnd::Broken(violation))),
+                Err(violation) => return (passed, Some(End::Broken(violation))),
                 Ok(Step::NeedMore) => return (passed, None),
                 Ok(Step::Part { len, payload }) => {
                     around.traffic.bytes(payload);
@@ -295,35 +293,39 @@ impl Pump {
                     passed += len;
                 }
                 Ok(Step::Frame { len, content: Content::Pong, .. })
-                    if self.is_our_pong(rest, len, around) =>
+                    if self.is_our_pong(rest, len, source, around) =>
                 {
                     buffer.copy_within(passed + len..*filled, passed);
                     *filled -= len;
                 }
                 Ok(Step::Frame { len, payload, content }) => {
                     around.traffic.bytes(payload);
-                    self.count(content, around);
+                    self.count(content, source, sink, around);
                     passed += len;
                     if let Content::Close(status) = content {
-                        return (passed, Some(PumpEnd::Closed(status)));
+                        return (passed, Some(End::Closed(status)));
                     }
-                    let has_passed = match self.stop {
-                        Stop::After(UnderWay::Frame) => true,
-                        Stop::After(UnderWay::Message) => !self.inspector.is_within_message(),
-                        Stop::Never | Stop::Now => false,
-                    };
-                    if has_passed {
-                        return (passed, Some(PumpEnd::Stopped));
+                    if self.has_passed() {
+                        return (passed, Some(End::Stopped));
                     }
                 }
             }
         }
     }
 
-    /// Tells a frame's header when it begins to pass, and what is wrong wherever it is found.
-    fn tell(
+    /// Whether what was under way when the stop was asked for has passed, now that a frame has.
+    fn has_passed(&self) -> bool {
+        match self.stop {
+            Stop::After(UnderWay::Frame) => true,
+            Stop::After(UnderWay::Message) => !self.inspector.is_within_message(),
+            Stop::Never | Stop::Now => false,
+        }
+    }
+
+    /// Shows a frame's header when it begins to pass, and what is wrong wherever it is found.
+    fn show(
         &self,
-        around: &Surroundings<'_>,
+        around: &Around<'_>,
         begins: bool,
         bytes: &[u8],
         judged: Result<Step, Violation>,
@@ -335,30 +337,42 @@ impl Pump {
         }
     }
 
-    /// Whether the next frame would come too fast; then either the direction ends, or what is left
-    /// waits until it may go on.
-    fn over_rate(&mut self, around: &mut Surroundings<'_>) -> Option<Option<PumpEnd>> {
-        match self.limit.as_mut()?.excess(around.now)? {
-            OverRate::Close => Some(Some(PumpEnd::TooFast)),
-            OverRate::Pause => {
+    /// Whether the next frame may pass by the source's rate.
+    fn rate(&mut self, around: &mut Around<'_>) -> Rate {
+        match self.limit.as_mut().and_then(|limit| limit.excess(around.now)) {
+            None => Rate::Within,
+            Some(OverRate::Close) => Rate::TooFast,
+            Some(OverRate::Pause) => {
                 self.unparsed = true;
                 around.noted.paused = true;
-                Some(None)
+                Rate::Paused
             }
         }
     }
 
-    fn is_our_pong(&self, rest: &[u8], len: usize, around: &mut Surroundings<'_>) -> bool {
+    fn is_our_pong(
+        &self,
+        rest: &[u8],
+        len: usize,
+        source: &mut Leg,
+        around: &mut Around<'_>,
+    ) -> bool {
         let frame = rest.get(..len).unwrap_or_default();
         let ours = control_payload_is(frame, self.from, around.marker);
         if ours {
-            let waited = around.source.pong_received(around.now);
+            let waited = source.alive.pong_received(around.now);
             around.noted.pong = waited.map(|waited| (self.from, waited)).or(around.noted.pong);
         }
         ours
     }
 
-    fn count(&mut self, content: Content, around: &mut Surroundings<'_>) {
+    fn count(
+        &mut self,
+        content: Content,
+        source: &mut Leg,
+        sink: &mut Leg,
+        around: &mut Around<'_>,
+    ) {
         if let Some(limit) = &mut self.limit {
             limit.spend();
         }
@@ -370,11 +384,11 @@ impl Pump {
             }
             Content::Ping => {
                 around.traffic.message(MessageKind::Ping);
-                around.sink.ping_relayed(around.now);
+                sink.alive.ping_relayed(around.now);
             }
             Content::Pong => {
                 around.traffic.message(MessageKind::Pong);
-                around.source.pong_relayed();
+                source.alive.pong_relayed();
             }
             Content::Close(_) => {}
         }

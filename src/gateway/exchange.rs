@@ -1,0 +1,322 @@
+//! One request: its head, and the decision on it.
+//!
+//! [`Gateway::handle`] is the second half of the spine: from a request head to an open upstream, or to
+//! a refusal. [`Gateway::decide`] reads top to bottom in the order of the checks.
+
+use std::future::Future;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::{Instant, SystemTime};
+
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body_util::Full;
+use hyper::body::Incoming;
+
+use super::refusal::Refusal;
+use super::{Gateway, forward, own, unix_now};
+use crate::admission::limits::AddressPlace;
+use crate::admission::{Permit, token};
+use crate::config::{Route, TokenSource};
+use crate::handshake::request::{Forwardable, UpgradeRequest};
+use crate::handshake::{response, subprotocol};
+use crate::listener::{Listener, Peer};
+use crate::outcome::blame::{By, Phase};
+use crate::outcome::rejection::Rejection;
+use crate::outcome::settle::Ending;
+use crate::relay::{self, Held};
+use crate::route::RouteId;
+use crate::session::id::SessionId;
+use crate::session::limiter::UserPlace;
+use crate::session::record::{Facts, Outcome, SessionRecord, Unrecorded};
+use crate::session::registry::{Order, Registered, SessionHandle};
+use crate::telemetry::labels::EvictionReason;
+use crate::telemetry::metrics::GaugeGuard;
+use crate::upstream::open::{self, Opened};
+use crate::upstream::request::UpstreamRequest;
+
+/// One request on a client connection.
+pub(crate) struct Exchange {
+    pub(crate) listener: Arc<Listener>,
+    pub(crate) peer: Peer,
+    pub(crate) request: Request<Incoming>,
+    /// Decided before the request was read: it is refused for this.
+    pub(crate) refusal: Option<Rejection>,
+    /// What is known so far.
+    pub(crate) facts: Facts,
+}
+
+/// What is to be done with a request.
+pub(crate) enum Handled {
+    /// The upstream has agreed: the client is sent the 101, and the relay takes over.
+    Session(Box<Session>),
+    /// An answer of our own; the connection may carry further requests.
+    Respond(Response<Full<Bytes>>),
+    /// The handshake is refused; the connection ends.
+    Refuse(Box<Refusal>),
+    /// The client left before it was answered, or the process ends.
+    Gone(SessionRecord),
+}
+
+/// A handshake the upstream has agreed to.
+pub(crate) struct Session {
+    pub(crate) response: Response<()>,
+    pub(crate) upstream: relay::Opened,
+    pub(crate) registered: Registered,
+    pub(crate) unrecorded: Unrecorded,
+    pub(crate) route: RouteId,
+    pub(crate) places: SessionPlaces,
+}
+
+/// What a session holds until it has ended.
+#[derive(Debug)]
+pub(crate) struct SessionPlaces {
+    _user: Option<UserPlace>,
+    _gauges: [GaugeGuard; 2],
+    /// The client's address where only the request named it.
+    pub(crate) address: Option<AddressPlace>,
+}
+
+/// What was found out on the way to a decision: it counts even if there is none.
+struct Findings {
+    facts: Facts,
+    /// The client's address is held to account, where only the request named it.
+    address: Option<AddressPlace>,
+}
+
+/// An upstream that has agreed, and for whom.
+struct Agreed {
+    route: RouteId,
+    permit: Permit,
+    opened: Opened,
+    /// The subprotocol selected.
+    chosen: Option<String>,
+}
+
+impl Gateway {
+    /// Decides on a request and opens its upstream; stops when the client is `gone`.
+    pub(crate) async fn handle(
+        &self,
+        exchange: Exchange,
+        gone: impl Future<Output = ()>,
+    ) -> Handled {
+        match own::answer(self, &exchange) {
+            None => {}
+            Some(Ok(response)) => return Handled::Respond(response),
+            Some(Err(over)) => return Handled::refuse(Refusal::by_http(over, exchange.facts)),
+        }
+        let began = Instant::now();
+        let Exchange { listener, peer, request, refusal, facts } = exchange;
+        let (head, _body) = request.into_parts();
+        let mut found = Findings { facts, address: None };
+        let parsed = UpgradeRequest::parse(&head.method, &head.uri, head.version, head.headers);
+        let request = match parsed {
+            Ok(request) => request,
+            Err(bad) => return Handled::refuse(Refusal::by_http(bad.into(), found.facts)),
+        };
+        self.note_request(&request, &mut found.facts);
+        let decided = {
+            let from = Arrived { listener: &listener, peer, refusal };
+            let mut deciding = Box::pin(self.decide(&request, from, began, &mut found));
+            tokio::select! {
+                biased;
+                decided = &mut deciding => Some(decided),
+                () = gone => None,
+                () = self.environment().abort.cancelled() => None,
+            }
+        };
+        let Findings { facts, address } = found;
+        match decided {
+            Some(Ok(agreed)) => {
+                Handled::Session(Box::new(self.session(agreed, &request, facts, address)))
+            }
+            Some(Err(rejection)) => {
+                Handled::refuse(self.refusal(rejection, &request, facts, address))
+            }
+            None => Handled::Gone(abandoned(Unrecorded::new(facts))),
+        }
+    }
+
+    /// The order of the checks: cheap before expensive, and the upstream before the client is
+    /// accepted.
+    async fn decide(
+        &self,
+        request: &UpgradeRequest,
+        from: Arrived<'_>,
+        began: Instant,
+        found: &mut Findings,
+    ) -> Result<Agreed, Rejection> {
+        let facts = &mut found.facts;
+        // The route also says how a refusal is sent, even one decided before it was known.
+        let matched = self.router.find(&request.host, &request.path);
+        facts.route_id = matched.as_ref().map(|matched| matched.route);
+        facts.route = facts.route_id.map(|id| Arc::from(self.config().route(id).label.as_str()));
+        let source = forward::source(from.listener, from.peer, &request.headers);
+        if source.client != source.direct {
+            // The port is not known behind a proxy.
+            facts.set_client(SocketAddr::new(source.client, 0));
+        }
+        self.telemetry().steps_taken(facts);
+        found.address = self.check_arrival(from, source.client)?;
+        let matched = matched.ok_or(Rejection::NoRoute)?;
+        let route = self.config().route(matched.route);
+
+        let admitted = self.admission.admit(self.config(), &matched, request, unix_now()).await;
+        facts.steps.admission = Some(began.elapsed());
+        let permit = admitted?;
+        facts.user = permit.subject.as_ref().map(|subject| Arc::clone(&subject.identity.user));
+        self.telemetry().steps_taken(facts);
+
+        let upstream = &self.upstreams[route.upstream];
+        let parts = self.forwardable(request, &permit, route);
+        let identity = forward::identity(route, &permit);
+        let ask = UpstreamRequest::new(route, request, parts, identity, source, facts.id);
+        let opened = open::open(upstream, &ask, self.telemetry(), facts).await?;
+        let chosen = self.choose_subprotocol(request, route, &ask, &opened);
+        Ok(Agreed { route: matched.route, permit, opened, chosen })
+    }
+
+    /// The session of a handshake that the upstream has agreed to.
+    fn session(
+        &self,
+        agreed: Agreed,
+        request: &UpgradeRequest,
+        mut facts: Facts,
+        address: Option<AddressPlace>,
+    ) -> Session {
+        let Agreed { route, permit, opened, chosen } = agreed;
+        // A token that was the only entry offered is selected, but it is no name to log.
+        let tokens = self.token_entries(facts.route_id, request);
+        facts.subprotocol =
+            chosen.clone().filter(|name| !subprotocol::is_token_entry(name, &tokens));
+        self.telemetry().steps_taken(&mut facts);
+        facts.opened = SystemTime::now();
+        let unrecorded = Unrecorded::new(facts);
+        let facts = unrecorded.facts();
+        let registered =
+            self.registry().insert(SessionHandle::new(Arc::clone(facts), Instant::now()));
+        let mut user = permit.subject.map(|subject| subject.place);
+        if let Some(place) = &mut user {
+            self.confirm(place, facts.id, route);
+        }
+        let metrics = &self.telemetry().metrics;
+        let upstream = self.config().route(route).upstream;
+        let gauges =
+            [metrics.session(route), metrics.endpoint_session(upstream, opened.endpoint.index)];
+        Session {
+            response: response::switching(request, chosen.as_deref(), &facts.id.to_string()),
+            upstream: relay::Opened {
+                stream: opened.stream,
+                arrived: opened.arrived,
+                place: Held::new(opened.place),
+            },
+            places: SessionPlaces { _gauges: gauges, _user: user, address },
+            registered,
+            unrecorded,
+            route,
+        }
+    }
+
+    /// What the 101 selects, which must please Chromium even where the upstream selects nothing.
+    fn choose_subprotocol(
+        &self,
+        request: &UpgradeRequest,
+        route: &Route,
+        ask: &UpstreamRequest<'_>,
+        opened: &Opened,
+    ) -> Option<String> {
+        let tokens = token::named_entries(self.sources(route), &request.offered);
+        if ask.offered().is_empty() {
+            subprotocol::without_upstream(&request.offered, &tokens)
+        } else {
+            subprotocol::select(&request.offered, opened.subprotocol.as_deref(), &tokens)
+        }
+    }
+
+    fn note_request(&self, request: &UpgradeRequest, facts: &mut Facts) {
+        facts.host = Some(request.host.clone());
+        facts.path = Some(request.path.clone());
+        facts.origin.clone_from(&request.origin);
+        let (deflate, other) = request.stripped_extensions();
+        for (offered, name) in [(deflate, "permessage-deflate"), (other, "other")] {
+            if offered {
+                self.telemetry().extension_stripped(name);
+            }
+        }
+    }
+
+    /// What was decided before the request could be read, and the address's account where only the
+    /// request named the address.
+    fn check_arrival(
+        &self,
+        from: Arrived<'_>,
+        client: IpAddr,
+    ) -> Result<Option<AddressPlace>, Rejection> {
+        if let Some(rejection) = from.refusal {
+            return Err(rejection);
+        }
+        if self.process().refuses_requests() {
+            return Err(Rejection::Draining);
+        }
+        if !from.listener.trusts(from.peer.direct.ip()) {
+            return Ok(None);
+        }
+        let limits = &self.config().limits;
+        self.process().addresses.admit(client, limits, Instant::now()).map(Some)
+    }
+
+    /// The user's place becomes the session's, and older sessions may be evicted.
+    fn confirm(&self, place: &mut UserPlace, id: SessionId, route: RouteId) {
+        let confirmed = place.confirm(id, Instant::now());
+        for evicted in confirmed.evict {
+            if let Some(session) = self.registry().get(evicted) {
+                session.order(Order::End(Ending::Replaced));
+            }
+            self.telemetry().user_evicted(EvictionReason::UserLimit, evicted, id);
+        }
+        if confirmed.is_reconnect {
+            self.telemetry().user_reconnected(route);
+        }
+    }
+
+    /// What is left of a request without its token.
+    fn forwardable(&self, request: &UpgradeRequest, permit: &Permit, route: &Route) -> Forwardable {
+        let Some(subject) = &permit.subject else { return token::untouched(request) };
+        token::forward(request, &subject.presented, self.sources(route), route.forward.token)
+    }
+
+    /// Offered entries that are tokens because they follow a configured name.
+    pub(super) fn token_entries<'a>(
+        &self,
+        route: Option<RouteId>,
+        request: &'a UpgradeRequest,
+    ) -> Vec<&'a str> {
+        let sources = route.map_or(&[][..], |id| self.sources(self.config().route(id)));
+        token::named_entries(sources, &request.offered)
+    }
+
+    /// Where a route's tokens may stand.
+    fn sources(&self, route: &Route) -> &[TokenSource] {
+        route.verifier.map_or(&[], |verifier| &self.config().verifiers[verifier].sources)
+    }
+}
+
+/// How a request came.
+struct Arrived<'a> {
+    listener: &'a Listener,
+    peer: Peer,
+    refusal: Option<Rejection>,
+}
+
+impl Handled {
+    pub(super) fn refuse(refusal: Refusal) -> Self {
+        Self::Refuse(Box::new(refusal))
+    }
+}
+
+/// The client left while its request was being decided, or before its 101 was written.
+pub(super) fn abandoned(unrecorded: Unrecorded) -> SessionRecord {
+    let is_admitted = unrecorded.facts().steps.admission.is_some();
+    let phase = if is_admitted { Phase::Connect } else { Phase::Admission };
+    unrecorded.ended(Outcome::Abandoned, By::Client, phase)
+}
