@@ -185,7 +185,7 @@ impl<'a> EndpointHealth<'a> {
         let check = endpoint.state.last_check().filter(|_| is_checked);
         let ago = |at| seconds(now.saturating_duration_since(at));
         Self {
-            index: endpoint.index,
+            index: endpoint.id.index,
             endpoint: &endpoint.label,
             healthy: check.as_ref().map(|_| endpoint.state.is_healthy()),
             draining: endpoint.state.is_draining(),

@@ -41,7 +41,9 @@ pub(crate) use listener::{Admin, AdminBind, Bind, Certificate, Listener, Listene
 pub(crate) use locations::Locations;
 pub(crate) use process::{Drain, Keepalive, Log, LogFormat, LogLevel, Timeouts};
 pub(crate) use route::{Authorize, ForwardHost, Route};
-pub(crate) use upstream::{BalancePolicy, Endpoint, Health, Target, Upstream};
+pub(crate) use upstream::{
+    BalancePolicy, Endpoint, EndpointId, Health, Target, Upstream, UpstreamId,
+};
 pub(crate) use verifier::Key;
 
 pub use limits::Rate;

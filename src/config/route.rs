@@ -8,6 +8,7 @@ use super::locations::child;
 use super::parameter::parameter_type;
 use super::reader::{Node, Table};
 use super::suggest::{did_you_mean, nearest};
+use super::upstream::UpstreamId;
 use crate::outcome::close_codes::RefuseMode;
 use crate::route::{Entry, ParameterType, Pattern};
 
@@ -23,8 +24,8 @@ pub struct Route {
     pub(crate) parameters: HashMap<String, ParameterType>,
     /// Lower-case host names this route answers to; empty: any.
     pub hosts: Vec<String>,
-    /// Index into [`super::Config::upstreams`].
-    pub upstream: usize,
+    /// Where its sessions lead.
+    pub upstream: UpstreamId,
     /// Index into [`super::Config::verifiers`]; `None`: no token is asked for (`verifier = "none"`).
     pub verifier: Option<usize>,
     /// Allowed origins, lower case (`https://chat.example.com`); empty: any.
@@ -115,7 +116,8 @@ impl Route {
         let hosts = table.set("hosts", |node| node.parse(Host::parse).map(Host::into_string));
         let upstream = table
             .required("upstream", "the name of one of [upstreams]")
-            .and_then(|node| reference(&node, "upstream", &referents.upstreams));
+            .and_then(|node| reference(&node, "upstream", &referents.upstreams))
+            .map(UpstreamId::new);
         let verifier = read_verifier(table, &referents.verifiers);
         let origins = table.set("origins", |node| node.parse(hosts::origin));
         let authorize = table.section("authorize", |rules| Authorize::read(rules, names));

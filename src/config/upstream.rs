@@ -27,6 +27,36 @@ pub struct Upstream {
     pub(crate) ca: Option<PathBuf>,
 }
 
+/// An upstream of one configuration: its place among the `[upstreams]`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+pub struct UpstreamId(usize);
+
+/// An endpoint of one configuration.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct EndpointId {
+    /// Whose it is.
+    pub(crate) upstream: UpstreamId,
+    /// Its place among the upstream's endpoints, counted from 0.
+    pub(crate) index: usize,
+}
+
+impl UpstreamId {
+    /// The upstream at this place, counted from 0.
+    pub(crate) fn new(index: usize) -> Self {
+        Self(index)
+    }
+
+    /// Its place, counted from 0.
+    pub fn index(self) -> usize {
+        self.0
+    }
+
+    /// The endpoint at this place, counted from 0.
+    pub(crate) fn endpoint(self, index: usize) -> EndpointId {
+        EndpointId { upstream: self, index }
+    }
+}
+
 /// One address of an upstream.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Endpoint {

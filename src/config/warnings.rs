@@ -81,7 +81,7 @@ fn verifiers(config: &Config, warn: &mut impl FnMut(String, &str)) {
 fn upstreams(config: &Config, warn: &mut impl FnMut(String, &str)) {
     for (index, upstream) in config.upstreams.iter().enumerate() {
         let path = child("upstreams", &upstream.name);
-        if !config.routes.iter().any(|route| route.upstream == index) {
+        if !config.routes.iter().any(|route| route.upstream.index() == index) {
             warn(path, "no route uses it");
             continue;
         }

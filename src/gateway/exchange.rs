@@ -167,7 +167,7 @@ impl Gateway {
         facts.user = permit.subject.as_ref().map(|subject| Arc::clone(&subject.identity.user));
         self.telemetry().steps_taken(facts);
 
-        let upstream = &self.upstreams[route.upstream];
+        let upstream = &self.upstreams[route.upstream.index()];
         let parts = self.forwardable(request, &permit, route);
         let identity = forward::identity(route, &permit);
         let ask = UpstreamRequest::new(route, request, parts, identity, source, facts.id);
@@ -200,9 +200,7 @@ impl Gateway {
             self.confirm(place, facts.id, route);
         }
         let metrics = &self.telemetry().metrics;
-        let upstream = self.config().route(route).upstream;
-        let gauges =
-            [metrics.session(route), metrics.endpoint_session(upstream, opened.endpoint.index)];
+        let gauges = [metrics.session(route), metrics.endpoint_session(opened.endpoint.id)];
         Session {
             response: response::switching(request, chosen.as_deref(), &facts.id.to_string()),
             upstream: relay::Opened {

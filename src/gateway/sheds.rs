@@ -153,8 +153,8 @@ pub(crate) fn empty(
     endpoint.state.set_draining(true);
     let process = gateway.process();
     let (name, telemetry) = (Arc::clone(&upstream.name), Arc::clone(gateway.telemetry()));
-    let (index, count) = (upstream.index, endpoint.state.sessions());
-    telemetry.endpoint_drain_started(index, endpoint.index, count, window);
+    let (id, count) = (endpoint.id, endpoint.state.sessions());
+    telemetry.endpoint_drain_started(id, count, window);
     let what = What::of(upstream, endpoint);
     let (registry, endpoint) = (Arc::clone(&process.registry), Arc::clone(endpoint));
     process.sheds.begin(what, &process.tasks, Arc::default(), async move {
@@ -164,7 +164,7 @@ pub(crate) fn empty(
             sessions.retain(|session| session.is_on(&name, &endpoint.label));
             close(sessions, std::mem::take(&mut window), || true).await;
             if endpoint.state.sessions() == 0 {
-                return telemetry.endpoint_emptied(index, endpoint.index);
+                return telemetry.endpoint_emptied(id);
             }
             // A handshake that was under way when this began may still become a session.
             tokio::time::sleep(LOOK).await;
@@ -180,7 +180,7 @@ pub(crate) fn empty(
 pub(crate) fn fill(gateway: &Gateway, upstream: &Upstream, endpoint: &Endpoint) {
     gateway.process().sheds.stop(&What::of(upstream, endpoint));
     if endpoint.state.set_draining(false) {
-        gateway.telemetry().endpoint_drain_ended(upstream.index, endpoint.index);
+        gateway.telemetry().endpoint_drain_ended(endpoint.id);
     }
 }
 

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::admission::Admission;
-use crate::config::{Admin, Config, Locations, Problem};
+use crate::config::{Admin, Config, Locations, Problem, UpstreamId};
 use crate::gateway::Loaded;
 use crate::gateway::guards::Guards;
 use crate::gateway::process::Process;
@@ -61,7 +61,8 @@ pub(crate) fn load(config: Config, process: &Process) -> Result<Loaded, Vec<Prob
         .ok();
     let mut upstreams = Vec::new();
     for (index, upstream) in config.upstreams.iter().enumerate() {
-        match Upstream::new(index, upstream, &config.locations, &process.endpoints) {
+        match Upstream::new(UpstreamId::new(index), upstream, &config.locations, &process.endpoints)
+        {
             Ok(upstream) => upstreams.push(upstream),
             Err(problem) => problems.push(problem),
         }

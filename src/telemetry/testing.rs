@@ -113,7 +113,7 @@ fn route(path: &str) -> Route {
         path: crate::route::Pattern::parse(path).unwrap(),
         parameters: HashMap::new(),
         hosts: vec![],
-        upstream: 0,
+        upstream: UpstreamId::new(0),
         verifier: None,
         origins: vec![],
         authorize: Authorize::default(),
@@ -135,6 +135,11 @@ fn route(path: &str) -> Route {
             text_utf8: true,
         },
     }
+}
+
+/// An endpoint by the places of its upstream and of itself.
+pub(crate) fn endpoint_id(upstream: usize, index: usize) -> EndpointId {
+    UpstreamId::new(upstream).endpoint(index)
 }
 
 /// A session on route 0 that its client closed with 1000.

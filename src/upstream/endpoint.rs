@@ -11,13 +11,11 @@ use std::time::{Duration, Instant};
 use tokio_rustls::TlsConnector;
 
 use super::balance::{self, Candidate};
-use crate::config::{self, Locations, Problem, Target};
+use crate::config::{self, EndpointId, Locations, Problem, Target, UpstreamId};
 use crate::net::tls::tls_connector;
 
 /// An upstream, with the state of its endpoints.
 pub(crate) struct Upstream {
-    /// Index in the configuration.
-    pub(crate) index: usize,
     /// Its name.
     pub(crate) name: Arc<str>,
     /// What the operator said.
@@ -32,8 +30,8 @@ pub(crate) struct Upstream {
 /// One endpoint.
 #[derive(Debug)]
 pub(crate) struct Endpoint {
-    /// Index within the upstream.
-    pub(crate) index: usize,
+    /// Which one of the configuration.
+    pub(crate) id: EndpointId,
     /// As typed.
     pub(crate) label: Arc<str>,
     /// How it is reached.
@@ -76,7 +74,7 @@ pub(crate) struct EndpointPlace(Arc<EndpointState>);
 impl Upstream {
     /// Reads the CA file; an endpoint that `known` knows keeps its state.
     pub(crate) fn new(
-        index: usize,
+        id: UpstreamId,
         config: &config::Upstream,
         locations: &Locations,
         known: &EndpointTable,
@@ -86,7 +84,7 @@ impl Upstream {
         let tls = wants_tls.then(|| connector(config, locations)).transpose()?;
         let endpoints = config.endpoints.iter().enumerate().map(|(index, endpoint)| {
             Arc::new(Endpoint {
-                index,
+                id: id.endpoint(index),
                 label: Arc::from(endpoint.label.as_str()),
                 target: endpoint.target.clone(),
                 state: known.state(&config.name, &endpoint.label),
@@ -94,11 +92,11 @@ impl Upstream {
         });
         let endpoints = endpoints.collect();
         let name = Arc::from(config.name.as_str());
-        Ok(Self { index, name, config: config.clone(), endpoints, tls, turn: AtomicUsize::new(0) })
+        Ok(Self { name, config: config.clone(), endpoints, tls, turn: AtomicUsize::new(0) })
     }
 
     /// Picks an endpoint that is not among `tried` and takes a place on it.
-    pub(crate) fn pick(&self, tried: &[usize]) -> Option<(Arc<Endpoint>, EndpointPlace)> {
+    pub(crate) fn pick(&self, tried: &[EndpointId]) -> Option<(Arc<Endpoint>, EndpointPlace)> {
         let candidates: Vec<_> = self
             .endpoints
             .iter()
@@ -106,7 +104,7 @@ impl Upstream {
                 healthy: endpoint.state.is_healthy(),
                 draining: endpoint.state.is_draining(),
                 sessions: endpoint.state.sessions(),
-                tried: tried.contains(&endpoint.index),
+                tried: tried.contains(&endpoint.id),
             })
             .collect();
         let turn = self.turn.fetch_add(1, Ordering::Relaxed);

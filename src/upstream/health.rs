@@ -41,15 +41,15 @@ impl Checks {
                 let running = before.remove(&key);
                 let Some(health) = &upstream.config.health else {
                     // Nobody would ever find out that it is up again.
-                    note(telemetry, upstream.index, endpoint, true, None);
+                    note(telemetry, endpoint, true, None);
                     continue;
                 };
                 if running.is_none() {
                     // Whatever was known of it before, when another configuration had it, is old.
-                    note(telemetry, upstream.index, endpoint, true, None);
+                    note(telemetry, endpoint, true, None);
                 }
                 let running = running.filter(|running| running.health == *health);
-                let begun = || Watch::new(upstream, endpoint, health, telemetry).begin(tasks);
+                let begun = || Watch::new(endpoint, health, telemetry).begin(tasks);
                 self.0.insert(key, running.unwrap_or_else(begun));
             }
         }
@@ -57,21 +57,14 @@ impl Checks {
 }
 
 struct Watch {
-    upstream: usize,
     endpoint: Arc<Endpoint>,
     health: Health,
     telemetry: Arc<Telemetry>,
 }
 
 impl Watch {
-    fn new(
-        upstream: &Upstream,
-        endpoint: &Arc<Endpoint>,
-        health: &Health,
-        telemetry: &Arc<Telemetry>,
-    ) -> Self {
+    fn new(endpoint: &Arc<Endpoint>, health: &Health, telemetry: &Arc<Telemetry>) -> Self {
         Self {
-            upstream: upstream.index,
             endpoint: Arc::clone(endpoint),
             health: health.clone(),
             telemetry: Arc::clone(telemetry),
@@ -87,7 +80,7 @@ impl Watch {
 
     async fn run(self) {
         let note = |healthy, error| {
-            note(&self.telemetry, self.upstream, &self.endpoint, healthy, error);
+            note(&self.telemetry, &self.endpoint, healthy, error);
         };
         loop {
             let began = Instant::now();
@@ -101,7 +94,7 @@ impl Watch {
                 Ok(()) => note(true, None),
                 // What was known of the endpoint before is still all that is known.
                 Err(error) if error.is_ours() => {
-                    self.telemetry.check_failed_here(self.upstream, self.endpoint.index, &error);
+                    self.telemetry.check_failed_here(self.endpoint.id, &error);
                 }
                 Err(error) => {
                     if self.endpoint.state.count_failure() >= self.health.fall {
@@ -124,16 +117,10 @@ impl Watch {
 }
 
 /// Notes what is known of an endpoint, and tells of it if that is news.
-fn note(
-    telemetry: &Telemetry,
-    upstream: usize,
-    endpoint: &Endpoint,
-    healthy: bool,
-    error: Option<String>,
-) {
+fn note(telemetry: &Telemetry, endpoint: &Endpoint, healthy: bool, error: Option<String>) {
     if endpoint.state.set_health(healthy) {
         let health = if healthy { EndpointHealth::Healthy } else { EndpointHealth::Unhealthy };
         let error = error.as_ref().map(|error| error as &dyn std::fmt::Display);
-        telemetry.endpoint_health_changed(upstream, endpoint.index, health, error);
+        telemetry.endpoint_health_changed(endpoint.id, health, error);
     }
 }

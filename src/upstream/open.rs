@@ -47,7 +47,7 @@ pub(crate) async fn open(
     let mut last = Rejection::UpstreamUnreachable(upstream.nobody().to_owned());
     while tried.len() <= upstream.config.retries as usize {
         let Some((endpoint, place)) = upstream.pick(&tried) else { break };
-        tried.push(endpoint.index);
+        tried.push(endpoint.id);
         facts.endpoint = Some(Arc::clone(&endpoint.label));
         match attempt(upstream, &endpoint, ask, telemetry, &mut facts.steps).await {
             Ok((stream, arrived, subprotocol)) => {
@@ -83,7 +83,7 @@ async fn attempt(
         connect(&endpoint.target, upstream.tls.as_ref(), upstream.config.connect_timeout).await;
     *steps.upstream_connect.get_or_insert_default() += began.elapsed();
     let mut stream = connected.map_err(|error| {
-        telemetry.connect_failed(upstream.index, endpoint.index, error.reason(), &error);
+        telemetry.connect_failed(endpoint.id, error.reason(), &error);
         match error {
             ConnectError::Timeout(_) => Failure::last(Rejection::UpstreamTimeout("connect")),
             error => Failure {

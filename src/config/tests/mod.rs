@@ -55,7 +55,7 @@ fn a_small_file_gets_all_defaults() {
     assert_eq!(verifier.user_claim, "sub");
     assert_eq!(verifier.sources, [TokenSource::Header, TokenSource::Subprotocol]);
     let route = &config.routes[0];
-    assert_eq!((route.upstream, route.verifier), (0, Some(0)));
+    assert_eq!((route.upstream.index(), route.verifier), (0, Some(0)));
     assert_eq!(route.label, "/chats/{chat_id}/ws");
     assert_eq!(route.limits.message_size, 1 << 20);
     let rate = Rate { per_second: 100.0, burst: 200 };
@@ -296,7 +296,7 @@ fn routes_override_limits_key_by_key() {
         matches!(&first.parameters["rest"], ParameterType::Matches(regex) if regex.as_str() == "^(?:[a-z]*)$")
     );
     assert_eq!(first.hosts, ["chat.example.com", "b"]);
-    assert_eq!((first.upstream, first.verifier), (1, Some(0)));
+    assert_eq!((first.upstream.index(), first.verifier), (1, Some(0)));
     assert_eq!(first.origins, ["https://chat.example.com", "http://localhost:3000"]);
     assert_eq!(
         first.authorize.claims,
@@ -317,7 +317,7 @@ fn routes_override_limits_key_by_key() {
     assert_eq!(first.limits.messages, Some(MessageRate { rate, over: OverRate::Close }));
     assert_eq!(first.limits.fragments, 6);
 
-    assert_eq!((second.upstream, second.verifier), (0, None));
+    assert_eq!((second.upstream.index(), second.verifier), (0, None));
     let limits = &second.limits;
     assert_eq!(limits.connections_per_user, 3);
     assert_eq!(limits.user_scope, UserScope::All);

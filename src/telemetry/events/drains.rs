@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::config::EndpointId;
 use crate::telemetry::Telemetry;
 use crate::telemetry::metrics::unix_now;
 
@@ -59,15 +60,9 @@ impl Telemetry {
     }
 
     /// An endpoint gets no new sessions, and those on it are being closed.
-    pub(crate) fn endpoint_drain_started(
-        &self,
-        upstream: usize,
-        endpoint: usize,
-        sessions: usize,
-        window: Duration,
-    ) {
-        let Some(group) = self.metrics.upstream(upstream) else { return };
-        let Some(metrics) = group.endpoints.get(endpoint) else { return };
+    pub(crate) fn endpoint_drain_started(&self, id: EndpointId, sessions: usize, window: Duration) {
+        let Some(group) = self.metrics.upstream(id.upstream) else { return };
+        let Some(metrics) = group.endpoints.get(id.index) else { return };
         metrics.draining.set(1);
         let (upstream, endpoint) = (group.name.as_str(), metrics.label.as_str());
         let window = window.as_secs_f64();
@@ -81,17 +76,17 @@ impl Telemetry {
     }
 
     /// No session is left on an endpoint that is being emptied.
-    pub(crate) fn endpoint_emptied(&self, upstream: usize, endpoint: usize) {
-        let Some(group) = self.metrics.upstream(upstream) else { return };
-        let Some(metrics) = group.endpoints.get(endpoint) else { return };
+    pub(crate) fn endpoint_emptied(&self, id: EndpointId) {
+        let Some(group) = self.metrics.upstream(id.upstream) else { return };
+        let Some(metrics) = group.endpoints.get(id.index) else { return };
         let (upstream, endpoint) = (group.name.as_str(), metrics.label.as_str());
         tracing::info!(upstream, endpoint, "an endpoint is empty: it can be taken away");
     }
 
     /// An endpoint gets new sessions again.
-    pub(crate) fn endpoint_drain_ended(&self, upstream: usize, endpoint: usize) {
-        let Some(group) = self.metrics.upstream(upstream) else { return };
-        let Some(metrics) = group.endpoints.get(endpoint) else { return };
+    pub(crate) fn endpoint_drain_ended(&self, id: EndpointId) {
+        let Some(group) = self.metrics.upstream(id.upstream) else { return };
+        let Some(metrics) = group.endpoints.get(id.index) else { return };
         metrics.draining.set(0);
         let (upstream, endpoint) = (group.name.as_str(), metrics.label.as_str());
         tracing::info!(upstream, endpoint, "an endpoint gets new sessions again");

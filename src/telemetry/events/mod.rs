@@ -17,7 +17,7 @@ use super::labels::{
 use super::metrics::unix_now;
 use super::throttle::Throttle;
 use super::{Telemetry, access_log, logging};
-use crate::config::{Changes, Problem};
+use crate::config::{Changes, EndpointId, Problem};
 use crate::net::connect::ConnectFailure;
 use crate::outcome::blame::By;
 use crate::outcome::label::Label;
@@ -69,16 +69,15 @@ impl Telemetry {
     /// An attempt to connect to an endpoint failed.
     pub(crate) fn connect_failed(
         &self,
-        upstream: usize,
-        endpoint: usize,
+        id: EndpointId,
         reason: ConnectFailure,
         error: &dyn Display,
     ) {
-        let Some(metrics) = self.metrics.upstream(upstream) else { return };
+        let Some(metrics) = self.metrics.upstream(id.upstream) else { return };
         metrics.connect_failed(reason);
-        let throttle = self.throttles.connect.get(upstream);
+        let throttle = self.throttles.connect.get(id.upstream.index());
         if let Some(suppressed) = throttle.and_then(|throttle| throttle.pass(Instant::now())) {
-            let endpoint = metrics.endpoints.get(endpoint).map(|e| e.label.as_str());
+            let endpoint = metrics.endpoints.get(id.index).map(|e| e.label.as_str());
             tracing::warn!(
                 upstream = metrics.name, endpoint, reason = reason.as_str(), %error, suppressed,
                 "an endpoint could not be connected to"
@@ -196,11 +195,11 @@ impl Telemetry {
     }
 
     /// An endpoint could not be checked for want of something in the gateway itself.
-    pub(crate) fn check_failed_here(&self, upstream: usize, endpoint: usize, error: &dyn Display) {
-        let Some(group) = self.metrics.upstream(upstream) else { return };
-        let throttle = self.throttles.connect.get(upstream);
+    pub(crate) fn check_failed_here(&self, id: EndpointId, error: &dyn Display) {
+        let Some(group) = self.metrics.upstream(id.upstream) else { return };
+        let throttle = self.throttles.connect.get(id.upstream.index());
         if let Some(suppressed) = throttle.and_then(|throttle| throttle.pass(Instant::now())) {
-            let endpoint = group.endpoints.get(endpoint).map(|e| e.label.as_str());
+            let endpoint = group.endpoints.get(id.index).map(|e| e.label.as_str());
             tracing::warn!(
                 upstream = group.name, endpoint, %error, suppressed,
                 "an endpoint could not be checked, through no fault of its own"
@@ -211,13 +210,12 @@ impl Telemetry {
     /// A health check changed its mind on an endpoint.
     pub(crate) fn endpoint_health_changed(
         &self,
-        upstream: usize,
-        endpoint: usize,
+        id: EndpointId,
         health: EndpointHealth,
         error: Option<&dyn Display>,
     ) {
-        let Some(group) = self.metrics.upstream(upstream) else { return };
-        let Some(metrics) = group.endpoints.get(endpoint) else { return };
+        let Some(group) = self.metrics.upstream(id.upstream) else { return };
+        let Some(metrics) = group.endpoints.get(id.index) else { return };
         let (upstream, endpoint) = (group.name.as_str(), metrics.label.as_str());
         match health {
             EndpointHealth::Healthy => {

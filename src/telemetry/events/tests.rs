@@ -11,7 +11,7 @@ use crate::config::LogFormat;
 use crate::outcome::blame::Phase;
 use crate::protocol::ws::close::CloseStatus;
 use crate::session::record::Refused;
-use crate::telemetry::testing::{changes, config, record, record_with, series};
+use crate::telemetry::testing::{changes, config, endpoint_id, record, record_with, series};
 
 /// Changes that `act` makes, by series without prefix.
 fn counted(act: impl FnOnce(&Telemetry)) -> BTreeMap<String, f64> {
@@ -165,7 +165,7 @@ fn each_event_counts_in_its_family() {
             &[r#"extensions_stripped_total{extension="other"}"#],
         ),
         (
-            |t, _| t.connect_failed(0, 1, ConnectFailure::Timeout, &"took too long"),
+            |t, _| t.connect_failed(endpoint_id(0, 1), ConnectFailure::Timeout, &"took too long"),
             &[r#"upstream_connect_failures_total{reason="timeout",upstream="chat"}"#],
         ),
         (
@@ -230,9 +230,10 @@ fn states_of_the_gateway_are_gauges() {
     let telemetry = Telemetry::new(&config());
     let value = |name: &str| series(&telemetry.metrics).get(&format!("framegate_{name}")).copied();
     let health = r#"upstream_healthy{endpoint="http://127.0.0.1:9001",upstream="chat"}"#;
-    telemetry.endpoint_health_changed(0, 0, EndpointHealth::Unhealthy, Some(&"refused"));
+    let first = endpoint_id(0, 0);
+    telemetry.endpoint_health_changed(first, EndpointHealth::Unhealthy, Some(&"refused"));
     assert_eq!(value(health), Some(0.0));
-    telemetry.endpoint_health_changed(0, 0, EndpointHealth::Healthy, None);
+    telemetry.endpoint_health_changed(first, EndpointHealth::Healthy, None);
     assert_eq!(value(health), Some(1.0));
 
     telemetry.config_reload_failed(&[]);
@@ -243,9 +244,9 @@ fn states_of_the_gateway_are_gauges() {
     assert_eq!(value(r#"config_reloads_total{result="success"}"#), Some(1.0));
 
     let draining = r#"upstream_draining{endpoint="http://127.0.0.1:9001",upstream="chat"}"#;
-    telemetry.endpoint_drain_started(0, 0, 3, Duration::from_secs(30));
+    telemetry.endpoint_drain_started(first, 3, Duration::from_secs(30));
     assert_eq!(value(draining), Some(1.0));
-    telemetry.endpoint_drain_ended(0, 0);
+    telemetry.endpoint_drain_ended(first);
     assert_eq!(value(draining), Some(0.0));
 
     for (status, label) in
@@ -378,7 +379,7 @@ proptest! {
         telemetry.extension_stripped(&text);
         telemetry.connection_dropped(&text, [192, 0, 2, 1].into());
         telemetry.accept_failed(&text, &text);
-        telemetry.connect_failed(0, 0, ConnectFailure::Other, &text);
+        telemetry.connect_failed(endpoint_id(0, 0), ConnectFailure::Other, &text);
         let after: Vec<String> = series(&telemetry.metrics).into_keys().collect();
         prop_assert_eq!(before, after);
     }

@@ -19,7 +19,7 @@ use super::logging;
 use super::route_metrics::{HandshakeMetrics, RouteMetrics};
 use super::upstream_metrics::{EndpointMetrics, UpstreamMetrics};
 use super::zeros;
-use crate::config::Config;
+use crate::config::{Config, EndpointId, UpstreamId};
 use crate::protocol::ws::violation::{Side, Violation};
 use crate::route::RouteId;
 use crate::session::traffic::TrafficCounts;
@@ -178,8 +178,8 @@ impl Metrics {
     }
 
     /// Counts a session as relayed to an endpoint.
-    pub(crate) fn endpoint_session(&self, upstream: usize, endpoint: usize) -> GaugeGuard {
-        GaugeGuard::new(self.endpoint(upstream, endpoint).map(|metrics| &metrics.sessions))
+    pub(crate) fn endpoint_session(&self, id: EndpointId) -> GaugeGuard {
+        GaugeGuard::new(self.endpoint(id).map(|metrics| &metrics.sessions))
     }
 
     /// Adds messages and bytes that were not reported yet.
@@ -243,12 +243,12 @@ impl Metrics {
         self.routes.get(route?.index()).map(AsRef::as_ref)
     }
 
-    pub(super) fn upstream(&self, upstream: usize) -> Option<&UpstreamMetrics> {
-        self.upstreams.get(upstream)
+    pub(super) fn upstream(&self, upstream: UpstreamId) -> Option<&UpstreamMetrics> {
+        self.upstreams.get(upstream.index())
     }
 
-    pub(super) fn endpoint(&self, upstream: usize, endpoint: usize) -> Option<&EndpointMetrics> {
-        self.upstream(upstream)?.endpoints.get(endpoint)
+    pub(super) fn endpoint(&self, id: EndpointId) -> Option<&EndpointMetrics> {
+        self.upstream(id.upstream)?.endpoints.get(id.index)
     }
 
     pub(super) fn keys(&self, verifier: &str) -> Option<&KeyMetrics> {

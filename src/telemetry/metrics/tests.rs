@@ -6,7 +6,7 @@ use super::*;
 use crate::outcome::label::Label;
 use crate::session::traffic::{Counts, TrafficCounts};
 use crate::telemetry::Telemetry;
-use crate::telemetry::testing::{config, series};
+use crate::telemetry::testing::{config, endpoint_id, series};
 
 /// Family, type, and one series that is exported from the start.
 const FAMILIES: &[(&str, &str, &str)] = &[
@@ -137,7 +137,7 @@ fn gauges_go_back_to_zero_with_their_guards() {
         metrics.connection("127.0.0.1:8080"),
         metrics.connection("127.0.0.1:8080"),
         metrics.session(RouteId::new(0)),
-        metrics.endpoint_session(0, 1),
+        metrics.endpoint_session(endpoint_id(0, 1)),
     ];
     let during = series(&metrics);
     let expected = [
@@ -160,8 +160,8 @@ fn what_is_not_configured_counts_nowhere() {
     let _guards = [
         metrics.connection("198.51.100.1:1"),
         metrics.session(RouteId::new(2)),
-        metrics.endpoint_session(0, 2),
-        metrics.endpoint_session(1, 0),
+        metrics.endpoint_session(endpoint_id(0, 2)),
+        metrics.endpoint_session(endpoint_id(1, 0)),
     ];
     metrics.add_traffic(RouteId::new(2), &TrafficCounts::default());
     assert_eq!(series(&metrics), before);
@@ -212,7 +212,11 @@ fn telemetry_can_be_shared_between_threads() {
 #[test]
 fn the_next_configuration_counts_on_and_has_zeros_for_what_is_new() {
     let before = Telemetry::new(&config());
-    before.endpoint_health_changed(0, 1, crate::telemetry::labels::EndpointHealth::Unhealthy, None);
+    before.endpoint_health_changed(
+        endpoint_id(0, 1),
+        crate::telemetry::labels::EndpointHealth::Unhealthy,
+        None,
+    );
     let open = before.metrics.session(RouteId::new(0));
     let mut next = config();
     next.routes[0].label = "/new".to_owned();

@@ -38,7 +38,7 @@ fn check_config(config: &Config) {
     assert!(!config.listeners.is_empty() && !config.routes.is_empty());
     let router = config.router();
     for (index, route) in config.routes.iter().enumerate() {
-        assert!(route.upstream < config.upstreams.len());
+        assert!(route.upstream.index() < config.upstreams.len());
         assert!(route.verifier.is_none_or(|verifier| verifier < config.verifiers.len()));
         assert!(route.limits.message_size > 0 && route.limits.fragments > 0);
         let has_parameters = route.path.names().next().is_some();
