@@ -36,6 +36,8 @@ pub(crate) enum Ending {
     Idle,
     /// The client sent frames faster than allowed.
     MessageRate,
+    /// The session's lease has ended: its token counts no more.
+    TokenExpired,
     /// A newer connection of the user took the place.
     Replaced,
     /// Ended by an operator.
@@ -130,6 +132,7 @@ pub(crate) fn settle(ending: &Ending, policy: CodePolicy<'_>) -> Settlement {
         Ending::UpstreamStalled(_) => (own(1011), abort(1001)),
         Ending::Idle => (own(4408), say(1001)),
         Ending::MessageRate => (own(4429), say(1001)),
+        Ending::TokenExpired => (own(4401), say(1001)),
         Ending::Replaced => (own(4409), say(1001)),
         Ending::Kicked { code, reason } => {
             let code = Some(code.unwrap_or_else(|| chosen(4403)));
@@ -183,6 +186,7 @@ impl Ending {
             Self::UpstreamStalled(Silence::NoPong),
             Self::Idle,
             Self::MessageRate,
+            Self::TokenExpired,
             Self::Replaced,
             Self::Kicked { code: None, reason: None },
             Self::SlowConsumer,
@@ -205,6 +209,7 @@ impl Ending {
             Self::UpstreamStalled(_) => Label::UpstreamStalled,
             Self::Idle => Label::Idle,
             Self::MessageRate => Label::MessageRate,
+            Self::TokenExpired => Label::TokenExpired,
             Self::Replaced => Label::Replaced,
             Self::Kicked { .. } => Label::Kicked,
             Self::SlowConsumer => Label::SlowConsumer,
@@ -228,6 +233,7 @@ impl Ending {
             | Self::UpstreamStalled(_)
             | Self::Idle
             | Self::MessageRate
+            | Self::TokenExpired
             | Self::Replaced
             | Self::SlowConsumer
             | Self::Drained { .. }

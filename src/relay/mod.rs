@@ -1,8 +1,9 @@
 //! A session: two legs and two directions in one task, its timers, its orders, and its end. I/O.
 //!
-//! [`run`] is the whole life: relay until there is an [`Ending`], settle what both sides are told,
-//! tell them, and record it once. [`session`] relays, [`leg`] is one side, [`direction`] moves what comes
-//! from one side to the other, [`keepalive`] decides on pings, [`limit`] on floods, [`closing`] carries the end out.
+//! [`run`] is the whole life: relay until there is an [`Ending`], settle what both sides are sent, send
+//! it, and record the session once. [`session`] relays, [`leg`] is one side, [`direction`] moves what
+//! comes from one side to the other, [`keepalive`] decides on pings, [`limit`] on floods, [`timers`] keeps
+//! the deadlines, [`closing`] carries the end out.
 
 use std::sync::Arc;
 
@@ -30,6 +31,9 @@ mod limit;
 mod outlet;
 mod probes;
 mod session;
+#[cfg(test)]
+mod tests;
+mod timers;
 mod trace;
 
 /// What all sessions of a configuration share.

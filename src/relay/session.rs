@@ -1,27 +1,27 @@
 //! A session while it relays: both directions, the timers and the orders, in one poll. I/O.
 
-use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use tokio::time::Sleep;
 
 use super::direction::{Around, Direction, End, Noted};
 use super::ending::ending_of;
-use super::keepalive::{Due, Keepalive};
+use super::keepalive::Keepalive;
 use super::leg::{Leg, Opened};
 use super::probes::Probes;
 
+use super::timers;
 use super::trace::Watched;
 use super::{Environment, random_bytes};
-use crate::outcome::settle::{Ending, Silence};
+use crate::outcome::settle::Ending;
 use crate::protocol::ws::inspector::FrameLimits;
 use crate::protocol::ws::message::{self, Masking};
 use crate::protocol::ws::violation::Side;
 use crate::route::RouteId;
-use crate::session::registry::{Order, Probe, SessionHandle};
+use crate::session::registry::{Lease, Order, Probe, SessionHandle};
 use crate::session::trace::Trace;
 use crate::telemetry::labels::LimitAction;
 
@@ -32,11 +32,13 @@ pub(super) struct Relay {
     pub(super) upstream: Leg,
     pub(super) to_upstream: Direction,
     pub(super) to_client: Direction,
-    last_data: Instant,
-    timer: Pin<Box<Sleep>>,
+    pub(super) last_data: Instant,
+    pub(super) timer: Pin<Box<Sleep>>,
     /// When the timers are looked at next, unless something holds a side up before.
-    next_look: Instant,
+    pub(super) next_look: Instant,
     pub(super) handle: Arc<SessionHandle>,
+    /// Until when its identity counts.
+    pub(super) lease: Lease,
     pub(super) probes: Probes,
     /// Whose frames are told, as long as somebody watches.
     pub(super) trace: Option<Arc<Trace>>,
@@ -94,10 +96,11 @@ impl Relay {
                 alive(pings.upstream_ping, pings.upstream_pong),
             ),
             last_data: now,
-            timer: Box::pin(tokio::time::sleep_until((now + FAR).into())),
+            timer: Box::pin(tokio::time::sleep_until((now + timers::FAR).into())),
             next_look: now,
             trace: watcher(&environment, handle, now),
             handle: Arc::clone(handle),
+            lease: Lease::default(),
             probes: Probes::default(),
             marker: random_bytes(),
             accounted: 0,
@@ -120,6 +123,10 @@ impl Relay {
                 Order::End(ending) => ordered = ordered.or(Some(ending)),
                 Order::Probe(probe) => self.ask_client(probe, now),
                 Order::Trace(trace) => self.watch(trace, now),
+                Order::Lease(lease) => {
+                    self.lease = lease;
+                    self.next_look = now;
+                }
             }
         }
         if let Some(ending) = ordered {
@@ -233,7 +240,7 @@ impl Relay {
     }
 
     /// Sends a Ping between two frames; false: one is under way.
-    fn ping(&mut self, side: Side, now: Instant) -> bool {
+    pub(super) fn ping(&mut self, side: Side, now: Instant) -> bool {
         let (direction, leg, masking) = match side {
             Side::Client => (&self.to_client, &mut self.client, Masking::None),
             Side::Upstream => (&self.to_upstream, &mut self.upstream, Masking::Key(random_bytes())),
@@ -285,98 +292,6 @@ impl Relay {
         let stalled = [self.client.stalled_since(), self.upstream.stalled_since()];
         self.environment.registry.account(&self.handle, held as u64, stalled);
     }
-
-    /// Acts on what is due and sleeps until the next. The timer is only ever moved forward in time
-    /// when it fires: a message does not touch it.
-    fn poll_timers(&mut self, cx: &mut Context<'_>, now: Instant) -> Poll<Ending> {
-        let mut next = match self.next_deadline(now) {
-            Ok(next) => next,
-            Err(ending) => return Poll::Ready(ending),
-        };
-        if self.pings_due(now) {
-            // The direction writes the Ping when it is polled again; within a frame it must wait.
-            cx.waker().wake_by_ref();
-            next = next.min(now + RETRY);
-        }
-        let set_for = self.timer.deadline().into_std();
-        if next < set_for || set_for <= now {
-            self.timer.as_mut().reset(next.into());
-        }
-        self.next_look = self.timer.deadline().into_std();
-        if self.timer.as_mut().poll(cx).is_ready() {
-            cx.waker().wake_by_ref();
-        }
-        Poll::Pending
-    }
-
-    /// Has the task polled when a client that is paused for its rate may go on.
-    pub(super) fn wake_after_pause(&mut self, cx: &mut Context<'_>) {
-        let Some(until) = self.to_upstream.paused_until() else { return };
-        self.timer.as_mut().reset(until.into());
-        if self.timer.as_mut().poll(cx).is_ready() {
-            cx.waker().wake_by_ref();
-        }
-    }
-
-    fn next_deadline(&mut self, now: Instant) -> Result<Instant, Ending> {
-        let timeouts = &self.environment.config.timeouts;
-        let mut next = now + FAR;
-        let mut at = |deadline: Instant, ending: Ending| {
-            next = next.min(deadline);
-            if now >= deadline { Err(ending) } else { Ok(()) }
-        };
-        if let Some(since) = self.client.stalled_since() {
-            at(since + timeouts.write_stall, Ending::ClientTimeout(Silence::WriteStall))?;
-        }
-        if let Some(since) = self.upstream.stalled_since() {
-            at(since + timeouts.write_stall, Ending::UpstreamStalled(Silence::WriteStall))?;
-        }
-        if let Some(idle) = timeouts.idle {
-            at(self.last_data + idle, Ending::Idle)?;
-        }
-        // One that is over is cleared by the direction once it can write again, and wakes nobody.
-        if let Some(until) = self.to_upstream.paused_until().filter(|until| *until > now) {
-            next = next.min(until);
-        }
-        for side in [Side::Client, Side::Upstream] {
-            match self.due(side, now) {
-                Due::Wait(Some(until)) => next = next.min(until),
-                Due::Wait(None) => {}
-                Due::Ping => next = next.min(now + RETRY),
-                Due::Dead => return Err(self.dead(side)),
-            }
-        }
-        Ok(next)
-    }
-
-    fn due(&mut self, side: Side, now: Instant) -> Due {
-        let (from, leg, other) = match side {
-            Side::Client => (&self.to_upstream, &mut self.client, &self.upstream),
-            Side::Upstream => (&self.to_client, &mut self.upstream, &self.client),
-        };
-        let can_answer = from.is_reading(other) && leg.stalled_since().is_none();
-        leg.alive.due(now, can_answer)
-    }
-
-    fn dead(&self, side: Side) -> Ending {
-        self.environment.telemetry.pong_missed(side, self.handle.id);
-        match side {
-            Side::Client => Ending::ClientTimeout(Silence::NoPong),
-            Side::Upstream => Ending::UpstreamStalled(Silence::NoPong),
-        }
-    }
-
-    /// Sends the Pings that are due; whether there was one. One that cannot be sent within a frame
-    /// is tried again: the bytes of that frame are no silence for long.
-    fn pings_due(&mut self, now: Instant) -> bool {
-        let mut sent = false;
-        for side in [Side::Client, Side::Upstream] {
-            if self.due(side, now) == Due::Ping {
-                sent |= self.ping(side, now);
-            }
-        }
-        sent
-    }
 }
 
 /// The trace that watches a session which begins, told of it.
@@ -385,8 +300,3 @@ fn watcher(environment: &Environment, handle: &SessionHandle, now: Instant) -> O
     environment.telemetry.session_traced(&trace, &handle.known);
     Some(trace)
 }
-
-/// Further away than any session lives.
-const FAR: Duration = Duration::from_secs(365 * 24 * 3600);
-/// When a Ping that could not be sent within a frame is tried again.
-const RETRY: Duration = Duration::from_secs(1);

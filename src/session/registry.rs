@@ -67,22 +67,32 @@ struct Desk {
     is_closed: bool,
 }
 
-/// What a session is told from outside.
+/// Until when a session's identity counts.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Lease {
+    /// `None`: for as long as the session lives.
+    pub(crate) until: Option<Instant>,
+}
+
+/// What a session is ordered from outside.
 #[derive(Debug, Clone)]
 pub(crate) enum Order {
     /// End like this.
     End(Ending),
     /// Ping the client now and say whether it lives.
     Probe(Arc<Probe>),
-    /// Tell every frame from now on.
+    /// Show every frame from now on.
     Trace(Arc<Trace>),
+    /// Its lease is another.
+    #[cfg_attr(not(test), expect(dead_code, reason = "no setting ends a session with its token"))]
+    Lease(Lease),
 }
 
 impl Order {
     /// That a session has ended is an answer too.
     pub(crate) fn answer_if_asked(self) {
         match self {
-            Self::End(_) | Self::Trace(_) => {}
+            Self::End(_) | Self::Trace(_) | Self::Lease(_) => {}
             Self::Probe(probe) => probe.answer(),
         }
     }
