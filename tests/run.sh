@@ -40,6 +40,9 @@ cargo clippy --all-targets --locked -- -D warnings
 step "without the tools: the gateway alone"
 cargo clippy --all-targets --locked --no-default-features -- -D warnings
 
+step "the comparison builds"
+cargo check --manifest-path benches/compare/Cargo.toml --locked
+
 step "units"
 systemd/check.sh
 

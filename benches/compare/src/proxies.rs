@@ -4,7 +4,7 @@
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 
-use crate::gateway::process::Proxy;
+use crate::process::Proxy;
 
 /// What every proxy is given.
 pub struct Ground {

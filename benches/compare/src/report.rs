@@ -5,7 +5,7 @@ use std::fmt::Write;
 use std::path::Path;
 
 use crate::Args;
-use crate::gateway::process::machine;
+use crate::process::machine;
 use crate::proxies::Variant;
 use crate::scenarios::{Figures, SCENARIOS, quantile, unit};
 
