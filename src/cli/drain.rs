@@ -4,6 +4,7 @@ use serde_json::Value;
 
 use super::Exit;
 use super::admin_client::{AdminArgs, AdminClient, AdminError, Answered, encoded, query};
+use super::arguments::{self, Percent, Span};
 use super::sessions::tell;
 use crate::telemetry::escape::printable;
 
@@ -12,20 +13,20 @@ use crate::telemetry::escape::printable;
 #[command(group(clap::ArgGroup::new("what").required(true).args(["percent", "upstream"])))]
 pub(crate) struct DrainArgs {
     /// Close this share of all sessions, whichever; 0 ends such a drain that is under way
-    #[arg(long, value_name = "P")]
-    percent: Option<String>,
+    #[arg(long, value_name = "P", value_parser = arguments::percent)]
+    percent: Option<Percent>,
     /// With --endpoint: close the sessions on that endpoint and send nobody there any more
     #[arg(long, value_name = "NAME", requires = "endpoint")]
     upstream: Option<String>,
     /// Which endpoint of --upstream, counted from 0 in the order of the configuration
     #[arg(long, value_name = "N", requires = "upstream")]
-    endpoint: Option<String>,
+    endpoint: Option<usize>,
     /// Send new sessions to the endpoint again
     #[arg(long, requires = "upstream", conflicts_with = "window")]
     undo: bool,
     /// Spread the closes over this time, e.g. 10m [default: drain.window]
-    #[arg(long, value_name = "W")]
-    window: Option<String>,
+    #[arg(long, value_name = "W", value_parser = arguments::span)]
+    window: Option<Span>,
     #[command(flatten)]
     admin: AdminArgs,
 }
@@ -37,13 +38,13 @@ pub(super) async fn drain(args: &DrainArgs) -> Exit {
 
 async fn ask(args: &DrainArgs) -> Result<Answered, AdminError> {
     let client = AdminClient::new(&args.admin)?;
-    let window = ("window", args.window.clone());
+    let window = ("window", args.window.map(|window| window.to_string()));
     let Some(upstream) = &args.upstream else {
-        let query = query(&[("percent", args.percent.clone()), window]);
+        let query = query(&[("percent", args.percent.map(|percent| percent.to_string())), window]);
         return client.post(&format!("/api/drain{query}")).await;
     };
-    let (upstream, n) = (encoded(upstream), args.endpoint.as_deref().map(encoded));
-    let path = format!("/api/upstreams/{upstream}/endpoints/{}/drain", n.unwrap_or_default());
+    let (upstream, n) = (encoded(upstream), args.endpoint.unwrap_or_default());
+    let path = format!("/api/upstreams/{upstream}/endpoints/{n}/drain");
     if args.undo {
         return client.delete(&path).await;
     }

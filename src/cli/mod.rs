@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use clap::{CommandFactory, Parser, Subcommand};
 
 pub(crate) mod admin_client;
+mod arguments;
 pub(crate) mod check;
 #[cfg(feature = "demo")]
 mod demo;

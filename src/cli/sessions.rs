@@ -26,8 +26,8 @@ pub(crate) struct SessionsArgs {
     #[arg(long, value_name = "TEXT")]
     search: Option<String>,
     /// At most so many, the youngest first [default: 100]
-    #[arg(long, value_name = "N")]
-    limit: Option<String>,
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=10_000))]
+    limit: Option<u16>,
     /// Those that have ended in the last ten minutes instead
     #[arg(long)]
     recent: bool,
@@ -48,8 +48,8 @@ pub(crate) struct KickArgs {
     #[arg(long)]
     user: Option<String>,
     /// Close code to send [default: 4403, or what close_codes says]
-    #[arg(long)]
-    code: Option<String>,
+    #[arg(long, value_parser = super::arguments::close_code)]
+    code: Option<u16>,
     /// Close reason to send [default: kicked]
     #[arg(long)]
     reason: Option<String>,
@@ -70,7 +70,7 @@ pub(super) async fn sessions(args: &SessionsArgs) -> Exit {
         ("route", args.route.clone()),
         ("client", args.client.clone()),
         ("q", args.search.clone()),
-        ("limit", args.limit.clone()),
+        ("limit", args.limit.map(|limit| limit.to_string())),
         // Only with --recent.
         ("label", args.label.clone()),
     ];
@@ -90,7 +90,8 @@ pub(super) async fn sessions(args: &SessionsArgs) -> Exit {
 }
 
 pub(super) async fn kick(args: &KickArgs) -> Exit {
-    let query = query(&[("code", args.code.clone()), ("reason", args.reason.clone())]);
+    let query =
+        query(&[("code", args.code.map(|code| code.to_string())), ("reason", args.reason.clone())]);
     let path = match (&args.id, &args.user) {
         (Some(id), _) => format!("/api/sessions/{}{query}", encoded(id)),
         (None, user) => {

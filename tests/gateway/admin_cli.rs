@@ -58,8 +58,11 @@ async fn sessions_are_a_table_that_no_name_can_break() {
     assert_eq!((&answer["matching"], &answer["sessions"][0]["id"]), (&2.into(), &bob.into()));
     assert!(ran.stdout.starts_with("{\"now\":"), "as it was sent: {}", ran.stdout);
     let ran = ask(&gateway, &["sessions", "--limit", "0"]).await;
-    assert_eq!((ran.code, ran.stdout.as_str()), (1, ""));
-    assert!(ran.stderr.contains("limit must be a number from 1 to 10000"), "{ran:?}");
+    assert_eq!((ran.code, ran.stdout.as_str()), (64, ""));
+    assert!(ran.stderr.contains("--limit <N>") && ran.stderr.contains("1..=10000"), "{ran:?}");
+    let ran = ask(&gateway, &["kick", &ann, "--code", "1006"]).await;
+    assert_eq!((ran.code, ran.stdout.as_str()), (64, ""));
+    assert!(ran.stderr.contains("--code <CODE>") && ran.stderr.contains("3000-4999"), "{ran:?}");
 }
 
 #[tokio::test]

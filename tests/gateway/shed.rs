@@ -380,8 +380,10 @@ async fn a_command_that_says_too_little_or_too_much_is_told_so() {
         (&["--upstream", "chat"], 64, "--endpoint"),
         (&["--percent", "1", "--upstream", "chat", "--endpoint", "0"], 64, "--upstream"),
         (&["--percent", "1", "--undo"], 64, "--upstream"),
-        (&["--percent", "much"], 1, "percent must be a number from 0 to 100, not \"much\""),
-        (&["--percent", "1", "--window", "soon"], 1, "window "),
+        (&["--percent", "much"], 64, "'much' for '--percent <P>': must be a number from 0 to 100"),
+        (&["--percent", "101"], 64, "from 0 to 100"),
+        (&["--percent", "1", "--window", "soon"], 64, "'soon' for '--window <W>': "),
+        (&["--upstream", "chat", "--endpoint", "x"], 64, "'x' for '--endpoint <N>'"),
         (&["--upstream", "chat", "--endpoint", "7"], 1, "it has 1, counted from 0"),
         (&["--upstream", "a b/c", "--endpoint", "0"], 1, "no upstream is called \"a b/c\""),
     ] {

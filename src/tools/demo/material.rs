@@ -127,7 +127,7 @@ fn params(names: &[&str], title: &str, now: Timestamp) -> Result<CertificatePara
 
 /// Year, month and day in UTC, `days` after `now`.
 fn date(now: Timestamp, days: i64) -> (i32, u8, u8) {
-    let date = now.to_zoned(jiff::tz::TimeZone::UTC).date().saturating_add(days.days());
+    let date = now.to_zoned_datetime(jiff::tz::TimeZone::UTC).date().saturating_add(days.days());
     (date.year().into(), date.month().unsigned_abs(), date.day().unsigned_abs())
 }
 
