@@ -1,7 +1,7 @@
-//! What every label and close code means to who connects, and what to do about it. Pure.
+//! The browser tester's tables: every label and close code with its words (`outcome::words`). Pure.
 //!
-//! The browser tester shows it, and takes codes and statuses from the two tables that choose them
-//! (`outcome::rejection`, `outcome::settle`), as they are without `[close_codes]`.
+//! Codes and statuses come from the two tables that choose them (`outcome::rejection`,
+//! `outcome::settle`), as they are without `[close_codes]`.
 
 use serde_json::{Value, json};
 
@@ -9,59 +9,27 @@ use crate::outcome::close_codes::{CloseCodes, DEFAULT_DRAIN_CODE};
 use crate::outcome::label::Label;
 use crate::outcome::rejection::Rejection;
 use crate::outcome::settle::{CodePolicy, Ending, Say, settle};
+use crate::outcome::words::{self, CODES, Words};
 use crate::protocol::ws::close::CloseStatus;
-
-mod sentences;
-
-use sentences::CODES;
-pub(crate) use sentences::meaning;
-
-/// A meaning, a cure, and whether a client should come back by itself.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Meaning {
-    /// What happened.
-    pub(crate) meaning: &'static str,
-    /// What to do.
-    pub(crate) cure: &'static str,
-    /// What a client should do by itself.
-    pub(crate) retry: Retry,
-}
-
-/// Whether a client should come back by itself.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Retry {
-    /// The same attempt would end in the same way.
-    No,
-    /// After a pause that grows and is never the same for two clients.
-    Later,
-}
 
 /// Both tables, as the page reads them.
 pub(crate) fn tables() -> Value {
     let labels: Vec<_> = Label::ALL.iter().map(|label| row(*label)).collect();
     let codes: Vec<_> = CODES
         .iter()
-        .map(|(code, name, meaning)| {
+        .map(|(code, name, words)| {
             json!({
-                "code": code, "name": name, "meaning": meaning.meaning, "cure": meaning.cure,
-                "retry": meaning.retry.as_str(),
+                "code": code, "name": name, "meaning": words.explanation, "cure": words.remedy,
+                "retry": words.retry.as_str(),
             })
         })
         .collect();
     json!({ "labels": labels, "codes": codes })
 }
 
-impl Retry {
-    const fn as_str(self) -> &'static str {
-        match self {
-            Self::No => "no",
-            Self::Later => "later",
-        }
-    }
-}
-
 fn row(label: Label) -> Value {
-    let Meaning { meaning, cure, retry } = meaning(label);
+    let Words { explanation, cause, remedy, retry } = words::of(label);
+    let meaning = format!("{explanation} {cause}");
     let of_label = Rejection::each().into_iter().filter(|rejection| rejection.label() == label);
     let (mut statuses, mut codes) = (Vec::new(), Vec::new());
     for rejection in of_label {
@@ -80,7 +48,7 @@ fn row(label: Label) -> Value {
         }
     }
     json!({
-        "label": label.as_str(), "statuses": statuses, "codes": codes, "meaning": meaning, "cure": cure,
+        "label": label.as_str(), "statuses": statuses, "codes": codes, "meaning": meaning, "cure": remedy,
         "retry": retry.as_str(),
     })
 }

@@ -50,23 +50,3 @@ fn every_code_that_is_ever_told_has_a_meaning() {
         assert!(known.contains(&code), "{code}");
     }
 }
-
-#[test]
-fn who_comes_back_by_itself_is_never_told_to_by_a_final_code() {
-    for label in [Label::Replaced, Label::Kicked, Label::TokenExpired, Label::Forbidden] {
-        assert_eq!(meaning(label).retry, Retry::No, "{label}");
-    }
-    for label in [Label::Drained, Label::Overloaded, Label::UpstreamLost, Label::RateLimited] {
-        assert_eq!(meaning(label).retry, Retry::Later, "{label}");
-    }
-}
-
-#[test]
-fn sentences_are_sentences() {
-    let of_labels = Label::ALL.iter().map(|label| meaning(*label));
-    for Meaning { meaning, cure, .. } in of_labels.chain(CODES.iter().map(|row| row.2)) {
-        for text in [meaning, cure] {
-            assert!(text.ends_with('.') && text.starts_with(char::is_uppercase), "{text}");
-        }
-    }
-}

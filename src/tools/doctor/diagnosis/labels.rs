@@ -3,6 +3,7 @@
 use super::super::report::{Finding, StepName};
 use super::{Case, auth};
 use crate::outcome::label::Label;
+use crate::outcome::words::{self, Words};
 
 /// The label that an answer's body (`label: explanation`) or a Close reason (`label;hint`) begins with.
 pub(crate) fn of_text(text: &str) -> Option<Label> {
@@ -46,7 +47,11 @@ pub(crate) fn finding(label: Label, case: Case<'_>) -> Finding {
             "framegate let the connection in, but the backend behind it refused the handshake with a status of its own",
             "ask the backend directly with --compare and its address: its own answer shows what it said",
         ),
-        other => words(other),
+        Label::UpstreamClosed => return of_words(words::ILLEGALLY_BY_UPSTREAM),
+        other => {
+            let both = Label::endings().any(|label| label == other);
+            return of_words(if both { words::ending(other) } else { words::refusal(other) });
+        }
     };
     Finding::new(cause, cure)
 }
@@ -55,106 +60,15 @@ fn is_of_token(label: Label) -> bool {
     label >= Label::TokenMissing && label <= Label::TokenKind
 }
 
-fn words(label: Label) -> (&'static str, &'static str) {
-    refusal(label).unwrap_or_else(|| ending(label))
+/// As findings are written: lower case, without the full stop.
+fn of_words(words: Words) -> Finding {
+    Finding::new(phrase(words.cause), phrase(words.remedy))
 }
 
-fn refusal(label: Label) -> Option<(&'static str, &'static str)> {
-    Some(match label {
-        Label::BadRequest => (
-            "framegate did not get a valid WebSocket handshake, though one was sent: a proxy between changed it",
-            "make the proxy pass the handshake on: HTTP/1.1 with the headers Upgrade and Connection",
-        ),
-        Label::UserLimit => (
-            "this user has as many connections open as allowed, and the limit refuses new ones",
-            "close other tabs or clients, or raise `connections_per_user`",
-        ),
-        Label::AddressLimit => (
-            "this client address has as many connections open as allowed",
-            "close others, raise `connections_per_address`, or, behind a balancer, name it in `trusted_proxies`",
-        ),
-        Label::RateLimited => (
-            "this client address connects too often",
-            "wait for a few seconds and make clients back off; behind a balancer, name it in `trusted_proxies`",
-        ),
-        Label::Overloaded => (
-            "the gateway has as many connections as `limits.connections` allows",
-            "wait, add a gateway, or raise the limit (and the open-file limit with it)",
-        ),
-        Label::Draining => (
-            "this gateway is being shut down and takes nobody any more",
-            "connect again: a balancer should lead elsewhere by now; else see why it still leads here",
-        ),
-        Label::KeysUnavailable => (
-            "the gateway could not load the keys to check tokens with yet",
-            "see in its log whether the key set's URL answers",
-        ),
-        Label::UpstreamTimeout => (
-            "the backend behind framegate hangs: it took too long to take the connection or to answer the handshake",
-            "look at what the backend waits for when somebody connects (database, Redis), or ask it directly with --compare",
-        ),
-        Label::UpstreamUnreachable => (
-            "the backend behind framegate cannot be reached: it is down, `endpoints` has a wrong address or name, or \
-             framegate does not accept its certificate",
-            "see what `framegate check` says, which tries all `endpoints` and their TLS; then start the backend, or \
-             correct `endpoints` or `ca`",
-        ),
-        Label::UpstreamProtocol => (
-            "the backend behind framegate broke the rules of the handshake",
-            "ask the backend directly with --compare: its own answer shows which rule",
-        ),
-        _ => return None,
-    })
-}
-
-fn ending(label: Label) -> (&'static str, &'static str) {
-    match label {
-        // An ordinary Close of the backend is passed on as it is, and without this word.
-        Label::UpstreamClosed => (
-            "the backend behind framegate closed with a code that must never be sent (such as 1005 or 1006), so \
-             framegate told 1011 instead",
-            "make the backend close with 1000 to 1003, 1007 to 1014 or 3000 to 4999; the gateway's log names the code",
-        ),
-        Label::UpstreamViolation => (
-            "the backend behind framegate sent frames that break RFC 6455, so framegate ended the session",
-            "the gateway's log names the rule; compressed frames (RSV1) that nobody agreed on are the usual one",
-        ),
-        Label::ClientViolation => (
-            "framegate saw frames from this side that break RFC 6455: something between changed them",
-            "look at what stands between here and the gateway",
-        ),
-        Label::UpstreamLost | Label::UpstreamStalled => (
-            "the backend behind framegate went away without a Close, or stopped answering",
-            "look at the backend's log for the same moment: a crash, a restart, a worker's time limit",
-        ),
-        Label::ClientTimeout | Label::SlowConsumer => (
-            "framegate heard no Pong from this side, or it did not read",
-            "look at what stands between here and the gateway",
-        ),
-        Label::Idle => (
-            "no message for as long as `timeouts.idle` allows",
-            "raise it, or send something now and then",
-        ),
-        Label::MessageRate => {
-            ("more messages than `messages.rate` allows", "send less, or raise the rate")
-        }
-        Label::Replaced => (
-            "a newer connection of the same user took the place of this one",
-            "see whether other tabs or devices of this user connect, or raise `connections_per_user`",
-        ),
-        Label::Kicked => ("an operator ended this connection", "ask whoever runs the gateway"),
-        Label::Drained => (
-            "the gateway is being shut down or restarted",
-            "connect again after the time that the reason names; clients should do so by themselves",
-        ),
-        Label::Internal => {
-            ("a fault of the gateway itself", "its log has the error for this request id")
-        }
-        _ => (
-            "the other side ended the connection",
-            "look at the log of the gateway for this request id",
-        ),
-    }
+fn phrase(sentence: &str) -> String {
+    let sentence = sentence.trim_end_matches('.');
+    let mut letters = sentence.chars();
+    letters.next().map(|first| first.to_lowercase().chain(letters).collect()).unwrap_or_default()
 }
 
 #[cfg(test)]
