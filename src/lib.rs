@@ -69,6 +69,8 @@ mod session;
 
 mod net;
 
+mod fetch;
+
 mod telemetry;
 
 mod pages;

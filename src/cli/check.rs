@@ -4,16 +4,19 @@
 //! `--strict`): what is unwise, and facts of this machine that may change until the gateway runs.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::runtime::Runtime;
 
 use super::Exit;
-use crate::admission::jwks::fetch::fetch;
+use crate::admission::jwks::fetch::fetch as fetch_keys;
 use crate::config::locations::child;
 use crate::config::{Config, Endpoint, Jwks, Problem, Target};
+use crate::fetch;
 use crate::gateway::process::Process;
 use crate::net::connect::connect;
+use crate::net::names::Names;
 use crate::net::tls::tls_connector;
 use crate::server::load;
 use crate::server::sockets::Held;
@@ -80,7 +83,9 @@ fn examine(file: &Path) -> Result<Vec<Problem>, Vec<Problem>> {
 fn reachability(config: &Config) -> Vec<Problem> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let Ok(runtime) = runtime else { return Vec::new() };
-    let mut problems = published_keys(config, &runtime);
+    let names = Names::of_system();
+    let client = fetch::Client::new(Arc::clone(&names));
+    let mut problems = published_keys(config, &client, &runtime);
     for upstream in &config.upstreams {
         let wants_tls = |it: &Endpoint| matches!(it.target, Target::Https { .. });
         // Authorities that cannot be used are an error of their own.
@@ -89,7 +94,7 @@ fn reachability(config: &Config) -> Vec<Problem> {
         let tls = trusted.and_then(Result::ok);
         for (index, endpoint) in upstream.endpoints.iter().enumerate() {
             let limit = upstream.connect_timeout.min(LONGEST_TRY);
-            let reached = runtime.block_on(connect(&endpoint.target, tls.as_ref(), limit));
+            let reached = runtime.block_on(connect(&endpoint.target, tls.as_ref(), &names, limit));
             if let Err(error) = reached {
                 let path = format!("upstreams.{}.endpoints[{index}]", upstream.name);
                 let message = format!("{} cannot be reached now: {error}", endpoint.label);
@@ -100,14 +105,14 @@ fn reachability(config: &Config) -> Vec<Problem> {
     problems
 }
 
-fn published_keys(config: &Config, runtime: &Runtime) -> Vec<Problem> {
+fn published_keys(config: &Config, client: &fetch::Client, runtime: &Runtime) -> Vec<Problem> {
     let mut problems = Vec::new();
     for verifier in &config.verifiers {
         let Some(jwks) = &verifier.jwks else { continue };
         let path = child(&child("verifiers", &verifier.name), "jwks");
         let mut warn = |message| problems.push(config.locations.problem(path.as_str(), message));
         let once = Jwks { timeout: jwks.timeout.min(LONGEST_TRY), ..jwks.clone() };
-        match runtime.block_on(fetch(&once)) {
+        match runtime.block_on(fetch_keys(client, &once)) {
             Err(error) => warn(format!("the keys cannot be fetched now: {error}")),
             Ok(set) => {
                 if set.keys.is_empty() {

@@ -67,7 +67,7 @@ pub struct Endpoint {
 }
 
 /// How an endpoint is reached.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) enum Target {
     /// `http://host:port` (port 80 if left out); `host` without brackets for IPv6.
     Http {

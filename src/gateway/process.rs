@@ -18,6 +18,8 @@ use crate::admission::jwks::SourceTable;
 use crate::admission::limits::{AddressTable, ConnectionPools};
 use crate::admission::users::UserTable;
 use crate::config::ProcessLimits;
+use crate::fetch;
+use crate::net::names::Names;
 use crate::session::registry::Registry;
 use crate::upstream::endpoint::EndpointTable;
 
@@ -31,6 +33,10 @@ pub(crate) struct Process {
     pub(crate) addresses: Arc<AddressTable>,
     /// Places per user.
     pub(crate) users: Arc<UserTable>,
+    /// The addresses of upstreams' and issuers' names.
+    pub(crate) names: Arc<Names>,
+    /// The gateway's own requests.
+    pub(crate) fetch: fetch::Client,
     /// The state of endpoints.
     pub(crate) endpoints: EndpointTable,
     /// Keys that issuers publish.
@@ -58,9 +64,12 @@ impl Process {
     /// Nothing open, nobody known.
     pub(crate) fn new(limits: &ProcessLimits) -> Arc<Self> {
         let registry = Arc::new(Registry::new(limits.pending_bytes, Instant::now()));
+        let names = Names::of_system();
         Arc::new(Self {
             users: Arc::new(UserTable::new(Arc::clone(&registry))),
             registry,
+            fetch: fetch::Client::new(Arc::clone(&names)),
+            names,
             connections: ConnectionPools::default(),
             addresses: Arc::default(),
             endpoints: EndpointTable::default(),

@@ -8,6 +8,8 @@ use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::rustls::pki_types::ServerName;
 
+use super::eyeballs;
+use super::names::Names;
 use super::stream::Stream;
 use super::tls_fault::{CertificateFault, TlsFault};
 use crate::config::Target;
@@ -126,22 +128,26 @@ fn is_lack(error: &io::Error) -> bool {
     lacks.iter().any(|lack| error.raw_os_error() == Some(lack.raw_os_error()))
 }
 
-/// Connects within `limit`. Names are resolved anew each time; their addresses are tried in order.
+/// Connects within `limit`: of the addresses that `names` has for a name, to the first that answers.
 pub(crate) async fn connect(
     target: &Target,
     tls: Option<&TlsConnector>,
+    names: &Names,
     limit: Duration,
 ) -> Result<Stream, ConnectError> {
-    tokio::time::timeout(limit, reach(target, tls))
+    tokio::time::timeout(limit, reach(target, tls, names))
         .await
         .unwrap_or(Err(ConnectError::Timeout(limit)))
 }
 
 /// Only the transport, as a health check wants it.
-pub(crate) async fn reach_transport(target: &Target) -> Result<Stream, ConnectError> {
+pub(crate) async fn reach_transport(
+    target: &Target,
+    names: &Names,
+) -> Result<Stream, ConnectError> {
     match target {
         Target::Http { host, port } | Target::Https { host, port } => {
-            Ok(Stream::Tcp(tcp(host, *port).await?))
+            Ok(Stream::Tcp(tcp(host, *port, names).await?))
         }
         Target::Unix(path) => {
             UnixStream::connect(path).await.map(Stream::Unix).map_err(ConnectError::Socket)
@@ -149,8 +155,13 @@ pub(crate) async fn reach_transport(target: &Target) -> Result<Stream, ConnectEr
     }
 }
 
-async fn reach(target: &Target, tls: Option<&TlsConnector>) -> Result<Stream, ConnectError> {
-    let stream = reach_transport(target).await?;
+/// Transport and TLS; the caller sets the limit.
+pub(crate) async fn reach(
+    target: &Target,
+    tls: Option<&TlsConnector>,
+    names: &Names,
+) -> Result<Stream, ConnectError> {
+    let stream = reach_transport(target, names).await?;
     let (Target::Https { host, .. }, Some(tls)) = (target, tls) else { return Ok(stream) };
     let Stream::Tcp(tcp) = stream else { return Ok(stream) };
     let name = ServerName::try_from(host.clone())
@@ -165,20 +176,12 @@ async fn reach(target: &Target, tls: Option<&TlsConnector>) -> Result<Stream, Co
     Ok(Stream::UpstreamTls(Box::new(stream)))
 }
 
-async fn tcp(host: &str, port: u16) -> Result<TcpStream, ConnectError> {
-    let addresses = tokio::net::lookup_host((host, port)).await.map_err(ConnectError::Dns)?;
-    let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
-    for address in addresses {
-        match TcpStream::connect(address).await {
-            Ok(stream) => {
-                // A relay must not wait for more bytes; where it fails, the socket is gone anyway.
-                let _ = stream.set_nodelay(true);
-                return Ok(stream);
-            }
-            Err(error) => last = error,
-        }
-    }
-    Err(ConnectError::Socket(last))
+async fn tcp(host: &str, port: u16, names: &Names) -> Result<TcpStream, ConnectError> {
+    let addresses = names.resolve(host).await.map_err(ConnectError::Dns)?;
+    let stream = eyeballs::connect(&addresses, port).await.map_err(ConnectError::Socket)?;
+    // A relay must not wait for more bytes; where it fails, the socket is gone anyway.
+    let _ = stream.set_nodelay(true);
+    Ok(stream)
 }
 
 #[cfg(test)]

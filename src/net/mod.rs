@@ -6,7 +6,9 @@
 
 pub(crate) mod connect;
 pub(crate) mod descriptors;
+mod eyeballs;
 pub(crate) mod linger;
+pub(crate) mod names;
 pub(crate) mod pem;
 pub(crate) mod scratch;
 pub(crate) mod server_tls;

@@ -61,8 +61,13 @@ pub(crate) fn load(config: Config, process: &Process) -> Result<Loaded, Vec<Prob
         .ok();
     let mut upstreams = Vec::new();
     for (index, upstream) in config.upstreams.iter().enumerate() {
-        match Upstream::new(UpstreamId::new(index), upstream, &config.locations, &process.endpoints)
-        {
+        match Upstream::new(
+            UpstreamId::new(index),
+            upstream,
+            &config.locations,
+            &process.endpoints,
+            &process.names,
+        ) {
             Ok(upstream) => upstreams.push(upstream),
             Err(problem) => problems.push(problem),
         }

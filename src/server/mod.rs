@@ -135,8 +135,12 @@ fn one_by_one(problems: &[Problem]) -> String {
     problems.iter().map(|problem| problem.message.as_str()).collect::<Vec<_>>().join("; ")
 }
 
-/// Forgets addresses and users that are gone, and ends that are old.
+/// Keeps the addresses of names fresh; forgets client addresses and users that are gone, and old ends.
 async fn sweep(process: Arc<Process>, recent: Arc<Recent>) {
+    tokio::join!(Arc::clone(&process.names).refresh(), forget(&process, &recent));
+}
+
+async fn forget(process: &Process, recent: &Recent) {
     loop {
         tokio::time::sleep(SWEEP).await;
         let now = Instant::now();

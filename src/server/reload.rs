@@ -98,7 +98,9 @@ impl Reloader {
             self.open.open(&listener, socket, self.current.clone(), stop);
         }
         self.checks.follow(gateway.upstreams(), gateway.telemetry(), &self.background);
-        self.refreshes.follow(gateway.key_sources(), gateway.telemetry(), &self.background);
+        let client = &gateway.process().fetch;
+        let sources = gateway.key_sources();
+        self.refreshes.follow(sources, client, gateway.telemetry(), &self.background);
         gateway.certificates_loaded();
     }
 
@@ -154,8 +156,9 @@ impl Reloader {
         // Files may be slow to read: no worker waits for them.
         let read = tokio::task::spawn_blocking(read).await;
         let loaded = read.unwrap_or_else(|error| Err(vec![whole_file(error.to_string())]))?;
-        refresh::fetch_first(&loaded.admission, &loaded.config.locations, before.admission())
-            .await?;
+        let client = &before.process().fetch;
+        let locations = &loaded.config.locations;
+        refresh::fetch_first(client, &loaded.admission, locations, before.admission()).await?;
         let sockets = bind(&loaded, &mut self.held, &self.open)?;
         Ok(Ready { loaded, sockets })
     }

@@ -12,6 +12,7 @@ use tokio_rustls::TlsConnector;
 
 use super::balance::{self, Candidate};
 use crate::config::{self, EndpointId, Locations, Problem, Target, UpstreamId};
+use crate::net::names::Names;
 use crate::net::tls::tls_connector;
 
 /// An upstream, with the state of its endpoints.
@@ -24,6 +25,8 @@ pub(crate) struct Upstream {
     pub endpoints: Vec<Arc<Endpoint>>,
     /// For `https` endpoints.
     pub(crate) tls: Option<TlsConnector>,
+    /// The addresses of their names.
+    pub(crate) names: Arc<Names>,
     turn: AtomicUsize,
 }
 
@@ -78,6 +81,7 @@ impl Upstream {
         config: &config::Upstream,
         locations: &Locations,
         known: &EndpointTable,
+        names: &Arc<Names>,
     ) -> Result<Self, Problem> {
         let wants_tls =
             config.endpoints.iter().any(|endpoint| matches!(endpoint.target, Target::Https { .. }));
@@ -92,7 +96,8 @@ impl Upstream {
         });
         let endpoints = endpoints.collect();
         let name = Arc::from(config.name.as_str());
-        Ok(Self { name, config: config.clone(), endpoints, tls, turn: AtomicUsize::new(0) })
+        let names = Arc::clone(names);
+        Ok(Self { name, config: config.clone(), endpoints, tls, names, turn: AtomicUsize::new(0) })
     }
 
     /// Picks an endpoint that is not among `tried` and takes a place on it.

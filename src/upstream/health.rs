@@ -10,6 +10,7 @@ use tokio_util::task::TaskTracker;
 use super::endpoint::{Check, Endpoint, Upstream};
 use crate::config::Health;
 use crate::net::connect::{ConnectError, reach_transport};
+use crate::net::names::Names;
 use crate::telemetry::Telemetry;
 use crate::telemetry::labels::EndpointHealth;
 
@@ -49,7 +50,7 @@ impl Checks {
                     note(telemetry, endpoint, true, None);
                 }
                 let running = running.filter(|running| running.health == *health);
-                let begun = || Watch::new(endpoint, health, telemetry).begin(tasks);
+                let begun = || Watch::new(upstream, endpoint, health, telemetry).begin(tasks);
                 self.0.insert(key, running.unwrap_or_else(begun));
             }
         }
@@ -57,14 +58,21 @@ impl Checks {
 }
 
 struct Watch {
+    names: Arc<Names>,
     endpoint: Arc<Endpoint>,
     health: Health,
     telemetry: Arc<Telemetry>,
 }
 
 impl Watch {
-    fn new(endpoint: &Arc<Endpoint>, health: &Health, telemetry: &Arc<Telemetry>) -> Self {
+    fn new(
+        upstream: &Upstream,
+        endpoint: &Arc<Endpoint>,
+        health: &Health,
+        telemetry: &Arc<Telemetry>,
+    ) -> Self {
         Self {
+            names: Arc::clone(&upstream.names),
             endpoint: Arc::clone(endpoint),
             health: health.clone(),
             telemetry: Arc::clone(telemetry),
@@ -109,7 +117,7 @@ impl Watch {
 
     async fn check(&self) -> Result<(), ConnectError> {
         let limit: Duration = self.health.timeout;
-        tokio::time::timeout(limit, reach_transport(&self.endpoint.target))
+        tokio::time::timeout(limit, reach_transport(&self.endpoint.target, &self.names))
             .await
             .unwrap_or(Err(ConnectError::Timeout(limit)))
             .map(drop)

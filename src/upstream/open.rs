@@ -79,8 +79,13 @@ async fn attempt(
     steps: &mut Steps,
 ) -> Result<(Stream, Vec<u8>, Option<String>), Failure> {
     let began = Instant::now();
-    let connected =
-        connect(&endpoint.target, upstream.tls.as_ref(), upstream.config.connect_timeout).await;
+    let connected = connect(
+        &endpoint.target,
+        upstream.tls.as_ref(),
+        &upstream.names,
+        upstream.config.connect_timeout,
+    )
+    .await;
     *steps.upstream_connect.get_or_insert_default() += began.elapsed();
     let mut stream = connected.map_err(|error| {
         telemetry.connect_failed(endpoint.id, error.reason(), &error);

@@ -15,6 +15,7 @@ use crate::admission::Admission;
 use crate::admission::keys::{KeySet, VerificationKey};
 use crate::config::locations::child;
 use crate::config::{JwksSource, Locations, Problem};
+use crate::fetch;
 use crate::telemetry::Telemetry;
 use crate::telemetry::labels::KeyRefresh;
 
@@ -33,6 +34,7 @@ impl Refreshes {
     pub(crate) fn follow<'a>(
         &mut self,
         sources: impl Iterator<Item = &'a Arc<KeySource>>,
+        client: &fetch::Client,
         telemetry: &Arc<Telemetry>,
         tasks: &TaskTracker,
     ) {
@@ -47,7 +49,8 @@ impl Refreshes {
                 continue;
             }
             let stop = CancellationToken::new();
-            let refresher = Refresher::new(Arc::clone(source), Arc::clone(telemetry));
+            let refresher =
+                Refresher::new(Arc::clone(source), client.clone(), Arc::clone(telemetry));
             tasks.spawn(stop.clone().run_until_cancelled_owned(refresher.run()));
             self.0.push(Running { source: Arc::clone(source), _stop: stop.drop_guard() });
         }
@@ -57,6 +60,7 @@ impl Refreshes {
 /// Before a reload: a verifier that would be left with no key at all, as its keys are at another place
 /// now, gets them from there. Where that fails, the configuration before had better stay.
 pub(crate) async fn fetch_first(
+    client: &fetch::Client,
     admission: &Admission,
     locations: &Locations,
     before: &Admission,
@@ -70,7 +74,7 @@ pub(crate) async fn fetch_first(
         }
         source.begin();
         let (at, unix) = (Instant::now(), unix_now());
-        let fetched = fetch(&source.settings).await;
+        let fetched = fetch(client, &source.settings).await;
         if let Err(error) = &fetched {
             let path = child(&child("verifiers", &source.verifier), "jwks");
             let message = format!("the keys cannot be fetched from there: {error}");
@@ -84,6 +88,7 @@ pub(crate) async fn fetch_first(
 /// Keeps one source fresh, and tells of it when something changes.
 struct Refresher {
     source: Arc<KeySource>,
+    client: fetch::Client,
     telemetry: Arc<Telemetry>,
     schedule: Schedule,
     /// How the last fetch went.
@@ -94,14 +99,22 @@ struct Refresher {
 }
 
 impl Refresher {
-    fn new(source: Arc<KeySource>, telemetry: Arc<Telemetry>) -> Self {
+    fn new(source: Arc<KeySource>, client: fetch::Client, telemetry: Arc<Telemetry>) -> Self {
         let known = source.last();
         let at = known.as_ref().map(|fetched| fetched.at);
         let schedule = Schedule::new(&source.settings, at, Instant::now(), fastrand::f64());
         let last_success = known.as_ref().map_or(0, |fetched| fetched.unix);
         telemetry.key_source_opened(&source.verifier, last_success);
         let names = known.map_or_else(String::new, |fetched| names(fetched.keys.keys()));
-        Self { source, telemetry, schedule, last: None, told: (names, vec![]), is_outdated: false }
+        Self {
+            source,
+            client,
+            telemetry,
+            schedule,
+            last: None,
+            told: (names, vec![]),
+            is_outdated: false,
+        }
     }
 
     async fn run(mut self) {
@@ -130,7 +143,7 @@ impl Refresher {
     async fn refresh(&mut self) {
         self.source.begin();
         let (at, unix) = (Instant::now(), unix_now());
-        let fetched = match fetch(&self.source.settings).await {
+        let fetched = match fetch(&self.client, &self.source.settings).await {
             Ok(set) => Ok(self.succeeded(set, at, unix)),
             Err(error) => {
                 self.failed(&error);
