@@ -23,7 +23,8 @@ pub(crate) async fn discard(stream: &mut Stream) {
     std::future::poll_fn(|cx| poll_discard(stream, cx)).await;
 }
 
-fn poll_discard(stream: &mut Stream, cx: &mut Context<'_>) -> Poll<()> {
+/// Reads and discards what there is; ready at the peer's FIN.
+pub(crate) fn poll_discard(stream: &mut Stream, cx: &mut Context<'_>) -> Poll<()> {
     scratch::with(|buffer| {
         loop {
             let mut read = ReadBuf::new(buffer);

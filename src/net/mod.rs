@@ -10,6 +10,7 @@ mod eyeballs;
 pub(crate) mod linger;
 pub(crate) mod names;
 pub(crate) mod pem;
+pub(crate) mod progress;
 pub(crate) mod scratch;
 pub(crate) mod server_tls;
 pub(crate) mod stream;

@@ -59,6 +59,18 @@ impl Stream {
         }
     }
 
+    /// Bytes in the socket's send queue: written, and not yet taken by the peer. `None` where the system
+    /// does not say.
+    pub(crate) fn queued(&self) -> Option<u64> {
+        let queued = match self {
+            Self::Tcp(tcp) => sendqueue::queued(tcp),
+            Self::Tls(tls) => sendqueue::queued(tls.tcp()),
+            Self::UpstreamTls(tls) => sendqueue::queued(&tls.get_ref().0.tcp),
+            Self::Unix(unix) => sendqueue::queued(unix),
+        };
+        queued.ok()
+    }
+
     /// Bytes the socket under TLS has taken so far; `None` without TLS, where writing itself tells.
     pub(crate) fn taken_under_tls(&self) -> Option<u64> {
         match self {

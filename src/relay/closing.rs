@@ -5,26 +5,17 @@
 //! the Close on its way; upstream it waits for the other side's FIN, so that TIME_WAIT stays there
 //! (RFC 6455 section 7.1.1). Each wait has an end: `timeouts.close`.
 
-use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::Poll;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use tokio::io::{AsyncWrite, AsyncWriteExt};
-use tokio::time::timeout;
-use tokio_util::sync::CancellationToken;
-
-use super::direction::{Direction, End, UnderWay};
-use super::leg::Leg;
-use super::random_bytes;
+use super::direction::{End, UnderWay};
+use super::farewell::{self, Manner, Patience, farewell};
 use super::session::Relay;
 use super::trace::Watched;
-use crate::net::linger;
-use crate::net::stream::Stream;
-use crate::outcome::settle::{Ending, Say, Settlement, Silence};
+use crate::outcome::settle::{Ending, Settlement, Silence};
 use crate::protocol::ws::close::CloseStatus;
-use crate::protocol::ws::message::{self, Masking};
 use crate::protocol::ws::violation::Side;
 
 /// How an end went.
@@ -38,51 +29,6 @@ pub(super) struct Report {
     pub(super) cut_frame: bool,
     /// A peer's Close was relayed and the other end did not answer it.
     pub(super) reply_missing: bool,
-}
-
-/// How one side's connection is ended.
-struct Farewell {
-    /// Whole frames that it has not been sent yet, its Close (if any) last.
-    bytes: Vec<u8>,
-    /// How many of the last bytes are the gateway's own Close.
-    own: usize,
-    /// What it was told by Close, if the bytes reach it.
-    told: CloseStatus,
-    manner: Manner,
-}
-
-impl Farewell {
-    fn own(&self) -> &[u8] {
-        let begin = self.bytes.len().saturating_sub(self.own);
-        self.bytes.get(begin..).unwrap_or_default()
-    }
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Manner {
-    /// It is gone already.
-    Gone,
-    /// Write all, then wait for its FIN.
-    Orderly,
-    /// Write what can be written at once, then RST.
-    Abort,
-    /// It holds part of a frame that will not be completed: RST.
-    Cut,
-}
-
-/// How long an end may wait for others.
-#[derive(Clone, Copy)]
-struct Patience<'a> {
-    limit: Duration,
-    /// The whole process is out of time.
-    abort: &'a CancellationToken,
-}
-
-impl Patience<'_> {
-    /// What comes of `wait`, if it comes in time.
-    async fn with<T>(self, wait: impl Future<Output = T>) -> Option<T> {
-        self.abort.run_until_cancelled(timeout(self.limit, wait)).await?.ok()
-    }
 }
 
 /// Ends both connections and says how that went.
@@ -117,10 +63,12 @@ pub(super) async fn conclude(
         watched.own_frame(Side::Upstream, upstream_bye.own());
     }
     let cut_frame = [&client_bye, &upstream_bye].iter().any(|bye| bye.manner == Manner::Cut);
-    let (mut client, mut upstream) = tokio::join!(
-        end(client, Side::Client, client_bye, patience),
-        end(upstream, Side::Upstream, upstream_bye, patience)
+    let ends = tokio::join!(
+        farewell::end(client, Side::Client, client_bye, patience),
+        farewell::end(upstream, Side::Upstream, upstream_bye, patience)
     );
+    let cut_frame = cut_frame || ends.0.lost || ends.1.lost;
+    let (mut client, mut upstream) = (ends.0.told, ends.1.told);
     // Who began the closing and left before it could be answered has closed all the same.
     match ending {
         Ending::ClientClosed(status) if client == CloseStatus::None => client = *status,
@@ -133,16 +81,26 @@ pub(super) async fn conclude(
 /// After one side's Close: goes on relaying what the other side still says, up to its Close, which is
 /// the reply (RFC 6455 section 5.5.1). False: none came.
 async fn has_replied(relay: &mut Pin<Box<Relay>>, from: Side, patience: Patience<'_>) -> bool {
-    let reply = std::future::poll_fn(|cx| {
-        let relay = relay.as_mut().get_mut();
-        let now = Instant::now();
-        // The side that has closed is not read any more; what it said last is still written.
-        let _ = relay.poll_direction(from.other(), cx, now);
-        let end = relay.poll_direction(from, cx, now);
-        relay.wake_after_pause(cx);
-        end
-    });
-    matches!(patience.with(reply).await, Some(End::Closed(_)))
+    let mut taking = relay.leg(from).taking();
+    loop {
+        let reply = std::future::poll_fn(|cx| {
+            let relay = relay.as_mut().get_mut();
+            let now = Instant::now();
+            // The side that has closed is not read any more; what it said last is still written.
+            let _ = relay.poll_direction(from.other(), cx, now);
+            let end = relay.poll_direction(from, cx, now);
+            relay.wake_after_pause(cx);
+            end
+        });
+        if let Some(end) = patience.with(reply).await {
+            return matches!(end, End::Closed(_));
+        }
+        // The Close may wait behind bytes that are still being read.
+        let leg = relay.leg(from);
+        if patience.abort.is_cancelled() || !taking.goes_on(&leg.stream, leg.handed()) {
+            return false;
+        }
+    }
 }
 
 /// Before an end that no Close began: lets frames that are under way pass to their end, where there is
@@ -168,96 +126,28 @@ async fn finish_under_way(relay: &mut Pin<Box<Relay>>, ending: &Ending, patience
     for side in from {
         relay.direction(*side).stop_after(what);
     }
-    let finished = std::future::poll_fn(|cx| {
-        let relay = relay.as_mut().get_mut();
-        let now = Instant::now();
-        for side in from {
-            let _ = relay.poll_direction(*side, cx, now);
-        }
-        relay.wake_after_pause(cx);
-        let all = from.iter().all(|side| relay.direction(*side).has_stopped());
-        if all { Poll::Ready(()) } else { Poll::Pending }
-    });
-    let _ = patience.with(finished).await;
-}
-
-/// What one side is still sent; `direction` leads to it, `said` is a Close it has been sent by relaying.
-fn farewell(
-    to: Side,
-    say: Say,
-    direction: &Direction,
-    leg: &mut Leg,
-    said: Option<CloseStatus>,
-) -> Farewell {
-    let masking = || match to {
-        Side::Client => Masking::None,
-        Side::Upstream => Masking::Key(random_bytes()),
-    };
-    if say == Say::Nothing {
-        let manner = Manner::Gone;
-        return Farewell { bytes: Vec::new(), own: 0, told: CloseStatus::None, manner };
-    }
-    if direction.is_within_frame() {
-        let manner = Manner::Cut;
-        return Farewell { bytes: Vec::new(), own: 0, told: CloseStatus::None, manner };
-    }
-    let mut bytes = std::mem::take(&mut leg.outlet).into_unwritten();
-    if let Some(told) = said {
-        return Farewell { bytes, own: 0, told, manner: Manner::Orderly };
-    }
-    let (code, reason, manner) = match say {
-        Say::Nothing => (None, String::new(), Manner::Gone),
-        Say::Close { code, reason } => (code, reason, Manner::Orderly),
-        Say::CloseThenAbort { code, reason } => (Some(code), reason, Manner::Abort),
-    };
-    let close = message::close(code, &reason, masking());
-    bytes.extend_from_slice(&close);
-    let own = close.len();
-    Farewell { bytes, own, told: code.map_or(CloseStatus::Empty, CloseStatus::Code), manner }
-}
-
-/// Ends one connection, and gives its place back; says what Close it was sent.
-async fn end(leg: Leg, side: Side, bye: Farewell, patience: Patience<'_>) -> CloseStatus {
-    let Leg { mut stream, place: _place, .. } = leg;
-    match bye.manner {
-        Manner::Gone => CloseStatus::None,
-        Manner::Cut => {
-            stream.abort_on_drop();
-            CloseStatus::None
-        }
-        Manner::Abort => {
-            let written = write_at_once(&mut stream, &bye.bytes).await;
-            stream.abort_on_drop();
-            if written { bye.told } else { CloseStatus::None }
-        }
-        Manner::Orderly => {
-            let mut told = CloseStatus::None;
-            let ended = async {
-                stream.write_all(&bye.bytes).await?;
-                stream.flush().await?;
-                told = bye.told;
-                match side {
-                    Side::Client => linger::shut_down(&mut stream).await,
-                    Side::Upstream => linger::discard(&mut stream).await,
-                }
-                std::io::Result::Ok(())
-            };
-            let in_time = patience.with(ended).await;
-            if told == CloseStatus::None || in_time.is_none() && patience.abort.is_cancelled() {
-                stream.abort_on_drop();
+    // What passes in a direction goes to the other side.
+    let mut taking = Side::ALL.map(|side| relay.leg(side).taking());
+    loop {
+        let finished = std::future::poll_fn(|cx| {
+            let relay = relay.as_mut().get_mut();
+            let now = Instant::now();
+            for side in from {
+                let _ = relay.poll_direction(*side, cx, now);
             }
-            told
+            relay.wake_after_pause(cx);
+            let all = from.iter().all(|side| relay.direction(*side).has_stopped());
+            if all { Poll::Ready(()) } else { Poll::Pending }
+        });
+        if patience.with(finished).await.is_some() || patience.abort.is_cancelled() {
+            return;
+        }
+        let goes_on = Side::ALL.iter().zip(&mut taking).any(|(side, taking)| {
+            let leg = relay.leg(*side);
+            from.contains(&side.other()) && taking.goes_on(&leg.stream, leg.handed())
+        });
+        if !goes_on {
+            return;
         }
     }
-}
-
-/// Whether the connection took all bytes without waiting.
-async fn write_at_once(stream: &mut Stream, bytes: &[u8]) -> bool {
-    std::future::poll_fn(|cx| {
-        let written = Pin::new(&mut *stream).poll_write(cx, bytes);
-        let flushed = Pin::new(&mut *stream).poll_flush(cx);
-        let all = matches!(written, Poll::Ready(Ok(count)) if count == bytes.len());
-        Poll::Ready(all && matches!(flushed, Poll::Ready(Ok(()))))
-    })
-    .await
 }

@@ -56,6 +56,13 @@ impl Keepalive {
         self.asked = Some((now, Asker::Gateway));
     }
 
+    /// The side could not see the question yet: its time begins now.
+    pub(crate) fn postpone(&mut self, now: Instant) {
+        if let Some((asked, _)) = &mut self.asked {
+            *asked = now;
+        }
+    }
+
     /// A Ping of the other end was passed on to this side.
     pub(crate) fn ping_relayed(&mut self, now: Instant) {
         self.asked.get_or_insert((now, Asker::OtherEnd));

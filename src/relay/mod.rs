@@ -25,6 +25,7 @@ use session::Relay;
 mod closing;
 mod direction;
 mod ending;
+mod farewell;
 mod keepalive;
 mod leg;
 mod limit;

@@ -14,6 +14,8 @@ use crate::net::stream::Stream;
 #[derive(Debug, Default)]
 pub(crate) struct Outlet {
     ready: Vec<u8>,
+    /// Bytes the connection has taken so far.
+    handed: u64,
     /// Bytes a TLS connection has taken and, as far as is known, not sent.
     unflushed: usize,
     stalled: Option<Stall>,
@@ -37,6 +39,11 @@ impl Outlet {
         self.stalled.map(|stall| stall.since)
     }
 
+    /// Bytes the socket has taken so far: of TLS those under it.
+    pub(crate) fn handed(&self, sink: &Stream) -> u64 {
+        sink.taken_under_tls().unwrap_or(self.handed)
+    }
+
     /// Bytes held, those in the sink's TLS buffers included while they wait.
     pub(crate) fn held(&self) -> usize {
         self.ready.len() + if self.stalled.is_some() { self.unflushed } else { 0 }
@@ -48,8 +55,8 @@ impl Outlet {
     }
 
     /// The bytes that may be written and have not been.
-    pub(crate) fn into_unwritten(self) -> Vec<u8> {
-        self.ready
+    pub(crate) fn take_unwritten(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.ready)
     }
 
     /// Writes what may be written, and has TLS send what it holds back.
@@ -118,6 +125,7 @@ impl Outlet {
 
     /// Bytes were taken: by the socket, or by TLS in front of it, which must be flushed.
     fn wrote(&mut self, sink: &Stream, written: usize) {
+        self.handed = self.handed.wrapping_add(written as u64);
         if sink.taken_under_tls().is_some() {
             self.unflushed += written;
         } else {

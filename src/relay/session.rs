@@ -178,6 +178,14 @@ impl Relay {
         }
     }
 
+    /// One side.
+    pub(super) fn leg(&self, side: Side) -> &Leg {
+        match side {
+            Side::Client => &self.client,
+            Side::Upstream => &self.upstream,
+        }
+    }
+
     /// The direction of what comes from one side.
     pub(super) fn direction(&mut self, from: Side) -> &mut Direction {
         match from {
@@ -249,8 +257,8 @@ impl Relay {
             return false;
         }
         let frame = message::ping(&self.marker, masking);
+        leg.pinged(now);
         leg.outlet.put(&frame);
-        leg.alive.pinged(now);
         if let Some(watched) = self.watched() {
             watched.own_frame(side, &frame);
         }

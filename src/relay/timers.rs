@@ -1,10 +1,12 @@
 //! The deadlines of a session: silence, stalls, pauses, its lease; one timer for all of them. I/O.
 
 use std::future::Future;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use super::keepalive::Due;
+use super::leg::Silent;
 use super::session::Relay;
 use crate::outcome::settle::{Ending, Silence};
 use crate::protocol::ws::violation::Side;
@@ -43,18 +45,23 @@ impl Relay {
     }
 
     fn next_deadline(&mut self, now: Instant) -> Result<Instant, Ending> {
-        let timeouts = &self.environment.config.timeouts;
+        let environment = Arc::clone(&self.environment);
+        let timeouts = &environment.config.timeouts;
         let mut next = now + FAR;
+        let stalls = [
+            (&mut self.client, Ending::ClientTimeout(Silence::WriteStall)),
+            (&mut self.upstream, Ending::UpstreamStalled(Silence::WriteStall)),
+        ];
+        for (leg, ending) in stalls {
+            match leg.stall_deadline(now, timeouts.write_stall) {
+                Ok(until) => next = until.map_or(next, |until| next.min(until)),
+                Err(Silent) => return Err(ending),
+            }
+        }
         let mut at = |deadline: Instant, ending: Ending| {
             next = next.min(deadline);
             if now >= deadline { Err(ending) } else { Ok(()) }
         };
-        if let Some(since) = self.client.stalled_since() {
-            at(since + timeouts.write_stall, Ending::ClientTimeout(Silence::WriteStall))?;
-        }
-        if let Some(since) = self.upstream.stalled_since() {
-            at(since + timeouts.write_stall, Ending::UpstreamStalled(Silence::WriteStall))?;
-        }
         if let Some(until) = self.lease.until {
             at(until, Ending::TokenExpired)?;
         }
@@ -70,7 +77,16 @@ impl Relay {
                 Due::Wait(Some(until)) => next = next.min(until),
                 Due::Wait(None) => {}
                 Due::Ping => next = next.min(now + RETRY),
-                Due::Dead => return Err(self.dead(side)),
+                Due::Dead => {
+                    let leg = match side {
+                        Side::Client => &mut self.client,
+                        Side::Upstream => &mut self.upstream,
+                    };
+                    if !leg.is_reading_up_to_ping(now, timeouts.write_stall) {
+                        return Err(self.dead(side));
+                    }
+                    next = next.min(now + RETRY);
+                }
             }
         }
         Ok(next)

@@ -322,7 +322,7 @@ async fn the_admin_token_is_asked_for_by_an_option_of_its_own() {
     let file = file.to_str().unwrap().to_owned();
     let backend = Backend::start().await.echo();
     let mut setup = Setup::open(&format!("http://{backend}"));
-    setup.admin = "token_file = \"admin-token\"".to_owned();
+    setup.admin = "bind = \"127.0.0.1:0\"\ntoken_file = \"admin-token\"".to_owned();
     let gateway = Gateway::start_in(folder, &setup).await;
     let (url, admin) =
         (format!("ws://{}/ws", gateway.addresses[0]), format!("http://{}", gateway.admin));

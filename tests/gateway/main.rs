@@ -45,6 +45,7 @@ mod refusals;
 mod reload;
 mod reload_load;
 mod shed;
+mod slow_readers;
 mod smoke;
 mod support;
 mod systemd;
