@@ -41,6 +41,33 @@ pub mod cli {
 
 pub mod config {
     pub use crate::config::{Config, ForwardToken, Problem, Rate, TokenSource, Verifier};
+
+    /// Every reference is resolved and every route can be reached.
+    pub fn assert_sound(config: &Config) {
+        assert!(!config.listeners.is_empty() && !config.routes.is_empty());
+        let router = config.router();
+        for (index, route) in config.routes.iter().enumerate() {
+            assert!(route.upstream.index() < config.upstreams.len());
+            assert!(route.verifier.is_none_or(|verifier| verifier < config.verifiers.len()));
+            assert!(route.limits.message_size > 0 && route.limits.fragments > 0);
+            let has_parameters = route.path.names().next().is_some();
+            let path = route.path.to_string();
+            let host = route.hosts.first().map_or("any.example", String::as_str);
+            if !has_parameters && !path.contains('%') && route.hosts.is_empty() {
+                let found = router.find(host, &path).map(|found| found.route);
+                assert!(found.is_some(), "{index}: {path} leads nowhere");
+            }
+        }
+        for upstream in &config.upstreams {
+            assert!(!upstream.endpoints.is_empty());
+        }
+        for verifier in &config.verifiers {
+            assert!(!verifier.keys.is_empty() || verifier.jwks.is_some());
+            assert!(!verifier.sources.is_empty());
+            let jwks = verifier.jwks.as_ref();
+            assert!(jwks.is_none_or(|jwks| jwks.refresh <= jwks.stale && !jwks.timeout.is_zero()));
+        }
+    }
 }
 
 pub mod handshake {

@@ -12,17 +12,17 @@ use super::upstream::Target;
 
 /// Where a verifier's published keys come from, and when.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Jwks {
+pub(crate) struct Jwks {
     /// Where they are.
     pub(crate) source: JwksSource,
     /// They are fetched anew within this time.
-    pub refresh: Duration,
+    pub(crate) refresh: Duration,
     /// Limit for one fetch, from the name's lookup to the last byte.
-    pub timeout: Duration,
+    pub(crate) timeout: Duration,
     /// Least time between two fetches for the sake of tokens with unknown keys.
     pub(crate) cooldown: Duration,
     /// What was fetched so long ago is used no more.
-    pub stale: Duration,
+    pub(crate) stale: Duration,
     /// PEM file of authorities for https; `None`: the system's.
     pub(crate) ca: Option<PathBuf>,
 }

@@ -20,7 +20,7 @@ pub struct ProcessLimits {
 
 /// Limits that a route can override.
 #[derive(Debug, Clone)]
-pub struct RouteLimits {
+pub(crate) struct RouteLimits {
     /// Sessions of one user at most; 0: unlimited.
     pub(crate) connections_per_user: u32,
     /// What is counted together.
@@ -28,11 +28,11 @@ pub struct RouteLimits {
     /// What happens to one session too many.
     pub(crate) when_user_full: WhenUserFull,
     /// Bytes of an assembled message from the client.
-    pub message_size: u64,
+    pub(crate) message_size: u64,
     /// Bytes of an assembled message from the upstream.
     pub(crate) upstream_message_size: u64,
     /// Frames per message.
-    pub fragments: u32,
+    pub(crate) fragments: u32,
     /// Frames of any kind from the client; `None`: unlimited (`rate = "0/s"`).
     pub(crate) messages: Option<MessageRate>,
     /// Text must be UTF-8.

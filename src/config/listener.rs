@@ -12,7 +12,7 @@ use super::reader::{Node, Table};
 
 /// One public listening socket.
 #[derive(Debug, Clone)]
-pub struct Listener {
+pub(crate) struct Listener {
     /// Where it listens; also the `listener` label of metrics.
     pub(crate) bind: Bind,
     /// A PROXY v1/v2 header is required on every connection, and only from `trusted_proxies`.

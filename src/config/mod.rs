@@ -54,13 +54,13 @@ pub use verifier::{TokenSource, Verifier};
 #[derive(Debug, Clone)]
 pub struct Config {
     /// Public listeners, at least one.
-    pub listeners: Vec<Listener>,
+    pub(crate) listeners: Vec<Listener>,
     /// The admin listener; `None` when `admin.bind` is empty.
     pub(crate) admin: Option<Admin>,
     /// Token verifiers; a route refers to them by index.
     pub verifiers: Vec<Verifier>,
     /// Upstreams; a route refers to them by index.
-    pub upstreams: Vec<Upstream>,
+    pub(crate) upstreams: Vec<Upstream>,
     /// Routes in the order of the file.
     pub routes: Vec<Route>,
     /// Limits of the whole process (`limits` without the routes' overrides).

@@ -19,15 +19,15 @@ pub struct Route {
     /// hosts in front where two routes share a path).
     pub(crate) label: String,
     /// The path pattern.
-    pub path: Pattern,
+    pub(crate) path: Pattern,
     /// Types of path parameters; a parameter without entry is any one segment.
     pub(crate) parameters: HashMap<String, ParameterType>,
     /// Lower-case host names this route answers to; empty: any.
-    pub hosts: Vec<String>,
+    pub(crate) hosts: Vec<String>,
     /// Where its sessions lead.
-    pub upstream: UpstreamId,
+    pub(crate) upstream: UpstreamId,
     /// Index into [`super::Config::verifiers`]; `None`: no token is asked for (`verifier = "none"`).
-    pub verifier: Option<usize>,
+    pub(crate) verifier: Option<usize>,
     /// Allowed origins, lower case (`https://chat.example.com`); empty: any.
     pub(crate) origins: Vec<String>,
     /// Rules on the token's claims.
@@ -37,7 +37,7 @@ pub struct Route {
     /// What goes upstream besides the client's own headers.
     pub(crate) forward: Forward,
     /// `[limits]` with this route's overrides.
-    pub limits: RouteLimits,
+    pub(crate) limits: RouteLimits,
 }
 
 impl Route {

@@ -8,11 +8,11 @@ use super::reader::{Node, Table};
 
 /// A group of equivalent endpoints (`[upstreams.NAME]`).
 #[derive(Debug, Clone)]
-pub struct Upstream {
+pub(crate) struct Upstream {
     /// The NAME.
     pub(crate) name: String,
     /// Never empty.
-    pub endpoints: Vec<Endpoint>,
+    pub(crate) endpoints: Vec<Endpoint>,
     /// How an endpoint is picked.
     pub(crate) balance: BalancePolicy,
     /// Limit for name resolution and TCP (and TLS) connection.
@@ -29,7 +29,7 @@ pub struct Upstream {
 
 /// An upstream of one configuration: its place among the `[upstreams]`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
-pub struct UpstreamId(usize);
+pub(crate) struct UpstreamId(usize);
 
 /// An endpoint of one configuration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -47,7 +47,7 @@ impl UpstreamId {
     }
 
     /// Its place, counted from 0.
-    pub fn index(self) -> usize {
+    pub(crate) fn index(self) -> usize {
         self.0
     }
 
@@ -59,7 +59,7 @@ impl UpstreamId {
 
 /// One address of an upstream.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Endpoint {
+pub(crate) struct Endpoint {
     /// As typed: the `endpoint` label of metrics.
     pub(crate) label: String,
     /// How it is reached.

@@ -16,9 +16,9 @@ pub struct Verifier {
     /// The NAME.
     pub(crate) name: String,
     /// Static keys; empty only where there is `jwks`.
-    pub keys: Vec<Key>,
+    pub(crate) keys: Vec<Key>,
     /// Keys that the issuer publishes.
-    pub jwks: Option<Jwks>,
+    pub(crate) jwks: Option<Jwks>,
     /// Accepted `iss`; empty: not checked.
     pub(crate) issuers: Vec<String>,
     /// Accepted `aud`; empty: not checked.
@@ -37,7 +37,7 @@ pub struct Verifier {
 
 /// One static verification key.
 #[derive(Debug, Clone)]
-pub struct Key {
+pub(crate) struct Key {
     /// Key id; `None` is tried for every token of its algorithm.
     pub(crate) kid: Option<String>,
     /// The only algorithm this key verifies.

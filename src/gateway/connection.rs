@@ -20,7 +20,7 @@ use super::accept::{Arrival, SocketPlace};
 use super::exchange::{Exchange, Handled, Session, abandoned};
 use super::process::Current;
 use crate::listener::establish::{Established, GaveUp, establish};
-use crate::listener::http::{HttpConnection, NoRequest};
+use crate::listener::http::{Finished, HttpConnection, NoRequest};
 use crate::listener::{Listener, Peer};
 use crate::net::linger;
 use crate::net::stream::Stream;
@@ -210,7 +210,9 @@ impl Connection {
         drop(under_way);
         let Session { response, upstream, registered, unrecorded, route, mut places } = session;
         let answered = http.finish(without_body(response));
-        let Ok((stream, arrived)) = timeout(gateway.config().timeouts.close, answered).await else {
+        let Ok(Finished { stream, arrived }) =
+            timeout(gateway.config().timeouts.close, answered).await
+        else {
             return gateway.telemetry().connection_recorded(abandoned(unrecorded));
         };
         gateway.telemetry().handshake_accepted(route, &unrecorded.facts().steps);

@@ -44,9 +44,16 @@ struct RefusingClose {
 struct Sent {
     status: StatusCode,
     close: CloseStatus,
-    /// The connection, if all was written in time, and its place among those that are refused by Close.
-    left: Option<(Stream, Option<Place>)>,
+    /// If all was written in time.
+    left: Option<Left>,
     deadline: Instant,
+}
+
+/// A refused connection that is still open.
+struct Left {
+    stream: Stream,
+    /// Its place among those that are refused by Close.
+    _place: Option<Place>,
 }
 
 impl Refusal {
@@ -112,8 +119,8 @@ impl Gateway {
         record.client_close = sent.close;
         // The client may ask at once why it was refused: that is not to wait for the connection's end.
         self.telemetry().connection_recorded(record);
-        if let Some((mut stream, _closing)) = sent.left {
-            let _ = timeout_at(sent.deadline.into(), linger::shut_down(&mut stream)).await;
+        if let Some(mut left) = sent.left {
+            let _ = timeout_at(sent.deadline.into(), linger::shut_down(&mut left.stream)).await;
         }
     }
 
@@ -127,7 +134,7 @@ impl Gateway {
         let status = response.status();
         let deadline = Instant::now() + self.config().timeouts.close;
         let finished = timeout_at(deadline.into(), http.finish(response.map(Full::from))).await;
-        let left = finished.ok().map(|(stream, _)| (stream, None));
+        let left = finished.ok().map(|finished| Left { stream: finished.stream, _place: None });
         Sent { status, close: CloseStatus::None, left, deadline }
     }
 }
@@ -142,11 +149,11 @@ async fn send_close(
     let deadline = Instant::now() + REFUSING_CLOSE;
     let mut sent = CloseStatus::None;
     let sending = async {
-        let (mut stream, _) = http.finish(without_body(close.response)).await;
+        let mut stream = http.finish(without_body(close.response)).await.stream;
         if stream.write_all(&frame).await.is_ok() && stream.flush().await.is_ok() {
             sent = CloseStatus::Code(close.code);
         }
-        (stream, Some(place))
+        Left { stream, _place: Some(place) }
     };
     let left = timeout_at(deadline.into(), sending).await.ok();
     Sent { status: StatusCode::SWITCHING_PROTOCOLS, close: sent, left, deadline }

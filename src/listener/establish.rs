@@ -138,7 +138,7 @@ async fn secure(
         // Not a handshake that failed: balancers look whether the port is open.
         None => Err(GaveUp::by_client(Phase::Accept, NoRequest::Closed.as_str())),
         Some(TLS_HANDSHAKE_RECORD) => {
-            let accept = ServerTls::accept(tcp, Arc::clone(&tls.config), tls.asks_certificate());
+            let accept = ServerTls::accept(tcp, Arc::clone(&tls.config), tls.client_certificate());
             let accepted = timeout(timeouts.tls_handshake, accept).await.map_err(|_| late())?;
             accepted
                 .map(|stream| Stream::Tls(Box::new(stream)))

@@ -38,6 +38,13 @@ pub(crate) struct HttpConnection {
     is_over: bool,
 }
 
+/// A connection whose last answer has been written.
+pub(crate) struct Finished {
+    pub(crate) stream: Stream,
+    /// What came behind the last request.
+    pub(crate) arrived: Vec<u8>,
+}
+
 /// Why there is no (further) request.
 #[derive(Debug)]
 pub(crate) enum NoRequest {
@@ -118,14 +125,14 @@ impl HttpConnection {
 
     /// Answers, writes, and gives the stream back with what came behind the request. The answer must
     /// be the connection's last: a 101, or one with `Connection: close`.
-    pub(crate) async fn finish(mut self, response: Response<Full<Bytes>>) -> (Stream, Vec<u8>) {
+    pub(crate) async fn finish(mut self, response: Response<Full<Bytes>>) -> Finished {
         self.respond(response);
         std::future::poll_fn(|cx| self.poll_connection(cx).map(drop)).await;
         let parts = self.connection.into_parts();
         let mut stream = parts.io.into_inner().stream;
         // hyper does not wait for TLS to have sent it. If it cannot be sent, reading will show it.
         let _ = stream.flush().await;
-        (stream, parts.read_buf.to_vec())
+        Finished { stream, arrived: parts.read_buf.to_vec() }
     }
 
     /// Gives the stream back where there is no request left to answer.

@@ -18,6 +18,7 @@ use x509_parser::prelude::{FromDer, X509Certificate, X509Version};
 
 use crate::config::{Certificate, ListenerTls, Locations, Problem, TlsVersion};
 use crate::net::pem::{self, read_certificates, read_key};
+use crate::net::server_tls::ClientCertificate;
 use crate::net::tls::provider;
 
 /// TLS that is ready to accept.
@@ -76,8 +77,11 @@ impl Tls {
     }
 
     /// Whether clients must show a certificate.
-    pub(crate) fn asks_certificate(&self) -> bool {
-        self.authorities.is_some()
+    pub(crate) fn client_certificate(&self) -> ClientCertificate {
+        match self.authorities {
+            Some(_) => ClientCertificate::Asked,
+            None => ClientCertificate::NotAsked,
+        }
     }
 
     /// Name and end (seconds since 1970) of each certificate, for the metrics.

@@ -7,7 +7,7 @@ use std::fmt;
 
 /// A valid path pattern such as `/api/v1/chats/{chat_id}/ws`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Pattern {
+pub(crate) struct Pattern {
     segments: Vec<Segment>,
 }
 
@@ -93,7 +93,7 @@ impl Pattern {
     }
 
     /// The names of the parameters, in order.
-    pub fn names(&self) -> impl Iterator<Item = &str> {
+    pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
         self.segments.iter().filter_map(Segment::name)
     }
 

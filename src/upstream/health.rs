@@ -42,12 +42,12 @@ impl Checks {
                 let running = before.remove(&key);
                 let Some(health) = &upstream.config.health else {
                     // Nobody would ever find out that it is up again.
-                    note(telemetry, endpoint, true, None);
+                    note(telemetry, endpoint, EndpointHealth::Healthy, None);
                     continue;
                 };
                 if running.is_none() {
                     // Whatever was known of it before, when another configuration had it, is old.
-                    note(telemetry, endpoint, true, None);
+                    note(telemetry, endpoint, EndpointHealth::Healthy, None);
                 }
                 let running = running.filter(|running| running.health == *health);
                 let begun = || Watch::new(upstream, endpoint, health, telemetry).begin(tasks);
@@ -87,8 +87,8 @@ impl Watch {
     }
 
     async fn run(self) {
-        let note = |healthy, error| {
-            note(&self.telemetry, &self.endpoint, healthy, error);
+        let note = |health, error| {
+            note(&self.telemetry, &self.endpoint, health, error);
         };
         loop {
             let began = Instant::now();
@@ -99,14 +99,14 @@ impl Watch {
                 error: result.as_ref().err().map(ToString::to_string),
             });
             match result {
-                Ok(()) => note(true, None),
+                Ok(()) => note(EndpointHealth::Healthy, None),
                 // What was known of the endpoint before is still all that is known.
                 Err(error) if error.is_ours() => {
                     self.telemetry.check_failed_here(self.endpoint.id, &error);
                 }
                 Err(error) => {
                     if self.endpoint.state.count_failure() >= self.health.fall {
-                        note(false, Some(error.to_string()));
+                        note(EndpointHealth::Unhealthy, Some(error.to_string()));
                     }
                 }
             }
@@ -124,10 +124,9 @@ impl Watch {
     }
 }
 
-/// Notes what is known of an endpoint, and tells of it if that is news.
-fn note(telemetry: &Telemetry, endpoint: &Endpoint, healthy: bool, error: Option<String>) {
-    if endpoint.state.set_health(healthy) {
-        let health = if healthy { EndpointHealth::Healthy } else { EndpointHealth::Unhealthy };
+/// Notes what is known of an endpoint, and reports it if that is news.
+fn note(telemetry: &Telemetry, endpoint: &Endpoint, health: EndpointHealth, error: Option<String>) {
+    if endpoint.state.set_health(health == EndpointHealth::Healthy) {
         let error = error.as_ref().map(|error| error as &dyn std::fmt::Display);
         telemetry.endpoint_health_changed(endpoint.id, health, error);
     }

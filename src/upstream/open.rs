@@ -50,7 +50,7 @@ pub(crate) async fn open(
         tried.push(endpoint.id);
         facts.endpoint = Some(Arc::clone(&endpoint.label));
         match attempt(upstream, &endpoint, ask, telemetry, &mut facts.steps).await {
-            Ok((stream, arrived, subprotocol)) => {
+            Ok(Answered { stream, switched: Switched { arrived, subprotocol } }) => {
                 return Ok(Opened { stream, arrived, subprotocol, endpoint, place });
             }
             Err(Failure { rejection, may_retry: true }) => last = rejection,
@@ -58,6 +58,19 @@ pub(crate) async fn open(
         }
     }
     Err(last)
+}
+
+/// A connection that has answered 101.
+struct Answered {
+    stream: Stream,
+    switched: Switched,
+}
+
+/// What came with the 101.
+struct Switched {
+    /// What came right behind it.
+    arrived: Vec<u8>,
+    subprotocol: Option<String>,
 }
 
 struct Failure {
@@ -77,7 +90,7 @@ async fn attempt(
     ask: &UpstreamRequest<'_>,
     telemetry: &Telemetry,
     steps: &mut Steps,
-) -> Result<(Stream, Vec<u8>, Option<String>), Failure> {
+) -> Result<Answered, Failure> {
     let began = Instant::now();
     let connected = connect(
         &endpoint.target,
@@ -101,17 +114,17 @@ async fn attempt(
     let limit = upstream.config.handshake_timeout;
     let answered = timeout(limit, handshake(&mut stream, endpoint, ask)).await;
     *steps.upstream_handshake.get_or_insert_default() += began.elapsed();
-    let (arrived, subprotocol) = answered.unwrap_or_else(|_| {
+    let switched = answered.unwrap_or_else(|_| {
         Err(Failure::last(Rejection::UpstreamTimeout("answer the handshake")))
     })?;
-    Ok((stream, arrived, subprotocol))
+    Ok(Answered { stream, switched })
 }
 
 async fn handshake(
     stream: &mut Stream,
     endpoint: &Endpoint,
     ask: &UpstreamRequest<'_>,
-) -> Result<(Vec<u8>, Option<String>), Failure> {
+) -> Result<Switched, Failure> {
     let lost = |may_retry| Failure {
         rejection: Rejection::UpstreamUnreachable("it closed without an answer".to_owned()),
         may_retry,
@@ -130,7 +143,8 @@ async fn handshake(
         match answer::parse(&buffer, &ask.key, &offered) {
             Ok(Answer::Incomplete) => {}
             Ok(Answer::Switched { subprotocol, head_len }) => {
-                return Ok((buffer.split_off(head_len.min(buffer.len())), subprotocol));
+                let arrived = buffer.split_off(head_len.min(buffer.len()));
+                return Ok(Switched { arrived, subprotocol });
             }
             Ok(Answer::Refused { status }) => {
                 return Err(Failure::last(Rejection::UpstreamRefused { status }));

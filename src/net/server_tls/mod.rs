@@ -51,13 +51,19 @@ pub(crate) struct ServerTls {
     most_incoming: usize,
 }
 
+/// Whether clients show a certificate: their messages may be large then.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ClientCertificate {
+    Asked,
+    NotAsked,
+}
+
 impl ServerTls {
-    /// Shakes hands with the client at the other end of `tcp`; if it `shows_certificate`, its messages
-    /// may be large.
+    /// Shakes hands with the client at the other end of `tcp`.
     pub(crate) async fn accept(
         tcp: TcpStream,
         config: Arc<ServerConfig>,
-        shows_certificate: bool,
+        client: ClientCertificate,
     ) -> io::Result<Self> {
         let connection = UnbufferedServerConnection::new(config).map_err(io::Error::other)?;
         let mut tls = Box::new(Self {
@@ -70,7 +76,10 @@ impl ServerTls {
             peer_closed: false,
             closed: false,
             failed: false,
-            most_incoming: if shows_certificate { MOST } else { 2 * RECORD },
+            most_incoming: match client {
+                ClientCertificate::Asked => MOST,
+                ClientCertificate::NotAsked => 2 * RECORD,
+            },
         });
         std::future::poll_fn(|cx| tls.poll_handshake(cx)).await?;
         tls.most_incoming = 2 * RECORD;

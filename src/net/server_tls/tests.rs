@@ -50,7 +50,7 @@ async fn pair(configs: &Configs) -> (TlsStream<TcpStream>, ServerTls) {
     let name = ServerName::try_from("localhost").unwrap();
     let (client, server) = tokio::join!(
         configs.client.connect(name, client),
-        ServerTls::accept(server, Arc::clone(&configs.server), false)
+        ServerTls::accept(server, Arc::clone(&configs.server), ClientCertificate::NotAsked)
     );
     (client.unwrap(), server.unwrap())
 }
@@ -126,7 +126,7 @@ async fn a_handshake_and_data_byte_by_byte() {
             let name = ServerName::try_from("localhost").unwrap();
             let (client, server) = tokio::join!(
                 configs.client.connect(name, near),
-                ServerTls::accept(server, Arc::clone(&configs.server), false)
+                ServerTls::accept(server, Arc::clone(&configs.server), ClientCertificate::NotAsked)
             );
             let (mut client, mut server) = (client.unwrap(), server.unwrap());
             client.write_all(&bytes(3_000)).await.unwrap();
@@ -267,7 +267,7 @@ async fn what_waits_for_its_end_is_bounded() {
         hello.extend_from_slice(&body);
     }
     let (accepted, _) = tokio::join!(
-        ServerTls::accept(server, config, false),
+        ServerTls::accept(server, config, ClientCertificate::NotAsked),
         // The other end may be gone before all of it is written.
         async { client.write_all(&hello).await.is_ok() }
     );
@@ -282,7 +282,7 @@ async fn a_failed_handshake_is_told_by_an_alert() {
     let name = ServerName::try_from("localhost").unwrap();
     let (client, server) = tokio::join!(
         only_old.client.connect(name, client),
-        ServerTls::accept(server, Arc::clone(&only_new.server), false)
+        ServerTls::accept(server, Arc::clone(&only_new.server), ClientCertificate::NotAsked)
     );
     assert_eq!(server.unwrap_err().kind(), io::ErrorKind::InvalidData);
     let told = client.unwrap_err();

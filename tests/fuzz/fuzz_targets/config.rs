@@ -6,7 +6,7 @@
 
 use std::path::Path;
 
-use framegate::internals::config::{Config, Problem};
+use framegate::internals::config::{Config, Problem, assert_sound};
 use libfuzzer_sys::fuzz_target;
 
 fn read(text: &str) -> Result<Config, Vec<Problem>> {
@@ -33,33 +33,6 @@ fn check_problems(problems: &[Problem], text: &str) {
     assert!(sorted, "in the order of the file");
 }
 
-/// Every reference is resolved and every route can be reached.
-fn check_config(config: &Config) {
-    assert!(!config.listeners.is_empty() && !config.routes.is_empty());
-    let router = config.router();
-    for (index, route) in config.routes.iter().enumerate() {
-        assert!(route.upstream.index() < config.upstreams.len());
-        assert!(route.verifier.is_none_or(|verifier| verifier < config.verifiers.len()));
-        assert!(route.limits.message_size > 0 && route.limits.fragments > 0);
-        let has_parameters = route.path.names().next().is_some();
-        let path = route.path.to_string();
-        let host = route.hosts.first().map_or("any.example", String::as_str);
-        if !has_parameters && !path.contains('%') && route.hosts.is_empty() {
-            let found = router.find(host, &path).map(|found| found.route);
-            assert!(found.is_some(), "{index}: {path} leads nowhere");
-        }
-    }
-    for upstream in &config.upstreams {
-        assert!(!upstream.endpoints.is_empty());
-    }
-    for verifier in &config.verifiers {
-        assert!(!verifier.keys.is_empty() || verifier.jwks.is_some());
-        assert!(!verifier.sources.is_empty());
-        let jwks = verifier.jwks.as_ref();
-        assert!(jwks.is_none_or(|jwks| jwks.refresh <= jwks.stale && !jwks.timeout.is_zero()));
-    }
-}
-
 fn one_line_on(problems: &[Problem]) -> Vec<Problem> {
     let moved =
         |problem: &Problem| Problem { line: problem.line.map(|line| line + 1), ..problem.clone() };
@@ -72,7 +45,7 @@ fuzz_target!(|text: &str| {
     let later = (!text.starts_with('\u{feff}')).then(|| read(&format!("# a line more\n{text}")));
     match &result {
         Ok(config) => {
-            check_config(config);
+            assert_sound(config);
             check_problems(&config.warnings(), text);
             if let Some(later) = later {
                 let later = later.expect("a comment changes nothing").warnings();
