@@ -38,7 +38,7 @@ pub(crate) struct Arrival {
 pub(crate) struct SocketPlace {
     /// `None` while it waits for a further request: another may be given it then.
     pub(crate) process: Option<Place>,
-    _address: Option<AddressPlace>,
+    address: Option<AddressPlace>,
     _gauge: GaugeGuard,
 }
 
@@ -204,10 +204,26 @@ fn take_place(
         }
     };
     let gauge = gateway.telemetry().metrics.connection(&listener.label);
-    Some((SocketPlace { process: Some(place), _address: address, _gauge: gauge }, refusal))
+    Some((SocketPlace { process: Some(place), address, _gauge: gauge }, refusal))
 }
 
 impl SocketPlace {
+    /// Counts the connection for its client's address, which its PROXY header has named: the refusal if
+    /// that has too many, and then a place where it is only refused. `None`: there is not even that.
+    pub(crate) fn count(&mut self, gateway: &Gateway, client: IpAddr) -> Option<Option<Rejection>> {
+        let (process, limits) = (gateway.process(), &gateway.config().limits);
+        match process.addresses.admit(client, limits, Instant::now()) {
+            Ok(place) => {
+                self.address = Some(place);
+                Some(None)
+            }
+            Err(rejection) => {
+                self.process = Some(process.connections.take_refusing(limits)?);
+                Some(Some(rejection))
+            }
+        }
+    }
+
     /// The connection waits for a further request.
     pub(crate) fn park(&mut self, idle: &Arc<IdleConnections>) -> Option<ParkedPlace> {
         self.process.take().map(|place| idle.park(place))

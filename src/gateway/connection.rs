@@ -19,7 +19,7 @@ use super::Gateway;
 use super::accept::{Arrival, SocketPlace};
 use super::exchange::{Exchange, Handled, Session, abandoned};
 use super::process::Current;
-use crate::listener::establish::{Established, GaveUp, establish};
+use crate::listener::establish::{GaveUp, read_proxy_header, secure};
 use crate::listener::http::{Finished, HttpConnection, NoRequest};
 use crate::listener::{Listener, Peer};
 use crate::net::linger;
@@ -77,33 +77,43 @@ struct First {
 impl Connection {
     /// PROXY header and TLS; `None`: it never came to a request, which is recorded.
     async fn establish(current: Current, arrival: Arrival) -> Option<Self> {
-        let Arrival { gateway, listener, tcp, peer, at, place, refusal, under_way } = arrival;
+        let Arrival { gateway, listener, mut tcp, peer: direct, at, .. } = arrival;
+        let (mut place, mut refusal) = (arrival.place, arrival.refusal);
         let (label, now) = (Arc::clone(&listener.label), SystemTime::now());
-        let mut facts = Facts::new(gateway.new_id(), label, peer, now);
+        let mut facts = Facts::new(gateway.new_id(), label, direct, now);
         let timeouts = &gateway.config().timeouts;
-        let Established { peer, steps, stream } =
-            establish(&listener, tcp, peer, at, timeouts).await;
-        facts.set_client(peer.address);
-        facts.steps = steps;
-        match stream {
-            Err(why) => {
-                gateway.gave_up(Unrecorded::new(facts), why);
-                None
-            }
-            Ok(stream) => Some(Self {
-                http: HttpConnection::new(stream),
-                current,
-                gateway,
-                listener,
-                peer,
-                place,
-                first: Some(First { facts, refusal }),
-                answered: 0,
-                is_last: false,
-                is_over: false,
-                under_way: Some(under_way),
-            }),
+        let header = read_proxy_header(&listener, &mut tcp, direct, at, timeouts).await;
+        let address = match header {
+            Ok(header) => header.unwrap_or(direct),
+            Err(why) => return gateway.gave_up(Unrecorded::new(facts), why),
+        };
+        facts.set_client(address);
+        facts.steps.accept = Some(at.elapsed());
+        let is_named = address != direct && !listener.trusts(address.ip());
+        if is_named && refusal.is_none() {
+            // Now that it is known, and not with the request: a client may never send one.
+            refusal = place.count(&gateway, address.ip())?;
         }
+        let began = Instant::now();
+        let stream = match secure(&listener, tcp, timeouts).await {
+            Ok(stream) => stream,
+            Err(why) => return gateway.gave_up(Unrecorded::new(facts), why),
+        };
+        let is_secure = listener.tls.is_some();
+        facts.steps.tls = is_secure.then(|| began.elapsed());
+        Some(Self {
+            http: HttpConnection::new(stream),
+            current,
+            gateway,
+            listener,
+            peer: Peer { address, direct, is_secure },
+            place,
+            first: Some(First { facts, refusal }),
+            answered: 0,
+            is_last: false,
+            is_over: false,
+            under_way: Some(arrival.under_way),
+        })
     }
 
     /// The next request; `None`: there is none, and the connection ends.
@@ -129,8 +139,7 @@ impl Connection {
             Err(why) => {
                 // hyper may just have answered; a client that let the time pass is not waited for.
                 self.is_over = matches!(why, NoRequest::Timeout);
-                self.gateway.gave_up(Unrecorded::new(facts), why.into());
-                None
+                self.gateway.gave_up(Unrecorded::new(facts), why.into())
             }
         }
     }
@@ -182,7 +191,7 @@ impl Connection {
     /// Accept has paid for the first request. Every further one counts too, for the client's own
     /// address; behind a trusted proxy that is known from the head only, and counted then.
     fn charge(&self) -> Option<Rejection> {
-        let address: IpAddr = self.peer.direct.ip();
+        let address: IpAddr = self.peer.address.ip();
         if self.answered == 0 || self.listener.trusts(address) {
             return None;
         }
@@ -240,11 +249,12 @@ impl Connection {
 
 impl Gateway {
     /// Records a connection that never came to a (further) request.
-    fn gave_up(&self, unrecorded: Unrecorded, why: GaveUp) {
+    fn gave_up<T>(&self, unrecorded: Unrecorded, why: GaveUp) -> Option<T> {
         let GaveUp { phase, by, reason, detail } = why;
         let mut record = unrecorded.ended(Outcome::NoRequest(reason), by, phase);
         record.detail = detail;
         self.telemetry().connection_recorded(record);
+        None
     }
 }
 

@@ -256,7 +256,8 @@ impl Gateway {
         if self.process().refuses_requests() {
             return Err(Rejection::Draining);
         }
-        if !from.listener.trusts(from.peer.direct.ip()) {
+        // Else the connection is counted for it: at accept, or when its PROXY header had been read.
+        if !from.listener.trusts(from.peer.address.ip()) {
             return Ok(None);
         }
         let limits = &self.config().limits;

@@ -45,7 +45,7 @@ fn charge(gateway: &Gateway, exchange: &Exchange) -> Result<(), Rejection> {
         return Err(over.clone());
     }
     let source = forward::source(&exchange.listener, exchange.peer, exchange.request.headers());
-    if !exchange.listener.trusts(exchange.peer.direct.ip()) || source.client == source.direct {
+    if !exchange.listener.trusts(exchange.peer.address.ip()) || source.client == source.direct {
         return Ok(());
     }
     let limits = &gateway.config().limits;

@@ -8,14 +8,13 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::{timeout, timeout_at};
 
+use super::Listener;
 use super::http::NoRequest;
-use super::{Listener, Peer};
 use crate::config::Timeouts;
 use crate::net::linger;
 use crate::net::{server_tls::ServerTls, stream::Stream};
 use crate::outcome::blame::{By, Phase};
 use crate::protocol::proxy_protocol::{self, Progress, ProxyHeader};
-use crate::session::record::Steps;
 
 /// Why a connection never came to a request.
 pub(crate) struct GaveUp {
@@ -51,48 +50,22 @@ impl From<NoRequest> for GaveUp {
     }
 }
 
-/// A connection before its first request: the peer as far as it is known, the time it took, and the stream
-/// for HTTP if there is one.
-pub(crate) struct Established {
-    pub(crate) peer: Peer,
-    pub(crate) steps: Steps,
-    pub(crate) stream: Result<Stream, GaveUp>,
-}
-
-/// Reads the PROXY header and does the TLS handshake, where they are configured.
-pub(crate) async fn establish(
-    listener: &Listener,
-    mut tcp: TcpStream,
-    direct: SocketAddr,
-    accepted: Instant,
-    timeouts: &Timeouts,
-) -> Established {
-    let deadline = accepted + timeouts.tls_handshake;
-    let is_secure = listener.tls.is_some();
-    let mut steps = Steps::default();
-    let peer = |address| Peer { address, direct, is_secure };
-    let header = match read_proxy_header(listener, &mut tcp, direct, deadline).await {
-        Ok(header) => header,
-        Err(why) => return Established { peer: peer(direct), steps, stream: Err(why) },
-    };
-    steps.accept = Some(accepted.elapsed());
-
-    let began = Instant::now();
-    let stream = secure(listener, tcp, timeouts).await;
-    steps.tls = (is_secure && stream.is_ok()).then(|| began.elapsed());
-    Established { peer: peer(header.unwrap_or(direct)), steps, stream }
-}
-
-/// Reads the PROXY header where one is required; the address it tells of, if any.
-async fn read_proxy_header(
+/// Reads the PROXY header where one is required; the client's address in it, if it has one.
+///
+/// # Errors
+///
+/// There is none in time, or it is not valid.
+pub(crate) async fn read_proxy_header(
     listener: &Listener,
     tcp: &mut TcpStream,
     direct: SocketAddr,
-    deadline: Instant,
+    accepted: Instant,
+    timeouts: &Timeouts,
 ) -> Result<Option<SocketAddr>, GaveUp> {
     if !listener.config.proxy_protocol {
         return Ok(None);
     }
+    let deadline = accepted + timeouts.tls_handshake;
     let failed = |reason| GaveUp::by_client(Phase::Accept, reason);
     if !listener.trusts(direct.ip()) {
         return Err(failed("a PROXY header is required, and only from trusted_proxies"));
@@ -123,7 +96,7 @@ async fn read_proxy_header(
 ///
 /// All other time begins with the first byte: in a storm, a client (or the gateway) that comes to it
 /// late has no less for it.
-async fn secure(
+pub(crate) async fn secure(
     listener: &Listener,
     mut tcp: TcpStream,
     timeouts: &Timeouts,

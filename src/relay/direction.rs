@@ -7,13 +7,13 @@
 
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use tokio::io::{AsyncRead, ReadBuf};
 
+use super::around::Around;
 use super::leg::Leg;
 use super::limit::RateLimit;
-use super::trace::Watched;
 use crate::config::{MessageRate, OverRate};
 use crate::net::scratch;
 use crate::protocol::ws::close::CloseStatus;
@@ -22,7 +22,6 @@ use crate::protocol::ws::inspector::{
 };
 use crate::protocol::ws::message::MessageKind;
 use crate::protocol::ws::violation::{Side, Violation};
-use crate::session::traffic::DirectionTraffic;
 
 /// One direction.
 #[derive(Debug)]
@@ -55,28 +54,6 @@ pub(crate) enum UnderWay {
     Frame,
     /// A message of which anything has come, all its frames.
     Message,
-}
-
-/// What a direction needs of its session for one poll, besides the legs.
-pub(crate) struct Around<'a> {
-    pub(crate) now: Instant,
-    pub(crate) traffic: &'a DirectionTraffic,
-    /// Payload of the gateway's own Pings.
-    pub(crate) marker: &'a [u8],
-    pub(crate) last_data: &'a mut Instant,
-    /// What is to be counted; the session takes it from here.
-    pub(crate) noted: &'a mut Noted,
-    /// Somebody wants to see each frame.
-    pub(crate) watched: Option<Watched<'a>>,
-}
-
-/// What happened during a poll that is worth a metric.
-#[derive(Debug, Default)]
-pub(crate) struct Noted {
-    /// The source answered our Ping after this time.
-    pub(crate) pong: Option<(Side, Duration)>,
-    /// The client had to be paused.
-    pub(crate) paused: bool,
 }
 
 /// What the rate of the source says of its next frame.
@@ -295,8 +272,10 @@ impl Direction {
                 Ok(Step::Frame { len, content: Content::Pong, .. })
                     if self.is_our_pong(rest, len, source, around) =>
                 {
+                    // At most once for each Ping of ours.
                     buffer.copy_within(passed + len..*filled, passed);
                     *filled -= len;
+                    self.spend();
                 }
                 Ok(Step::Frame { len, payload, content }) => {
                     around.traffic.bytes(payload);
@@ -319,6 +298,13 @@ impl Direction {
             Stop::After(UnderWay::Frame) => true,
             Stop::After(UnderWay::Message) => !self.inspector.is_within_message(),
             Stop::Never | Stop::Now => false,
+        }
+    }
+
+    /// Every frame counts against the source's rate.
+    fn spend(&mut self) {
+        if let Some(limit) = &mut self.limit {
+            limit.spend();
         }
     }
 
@@ -350,6 +336,7 @@ impl Direction {
         }
     }
 
+    /// Takes the Pong to our own Ping; any other is the peers' business, also one that repeats it.
     fn is_our_pong(
         &self,
         rest: &[u8],
@@ -358,7 +345,8 @@ impl Direction {
         around: &mut Around<'_>,
     ) -> bool {
         let frame = rest.get(..len).unwrap_or_default();
-        let ours = control_payload_is(frame, self.from, around.marker);
+        let ours =
+            source.alive.expects_pong() && control_payload_is(frame, self.from, around.marker);
         if ours {
             let waited = source.alive.pong_received(around.now);
             around.noted.pong = waited.map(|waited| (self.from, waited)).or(around.noted.pong);
@@ -373,9 +361,7 @@ impl Direction {
         sink: &mut Leg,
         around: &mut Around<'_>,
     ) {
-        if let Some(limit) = &mut self.limit {
-            limit.spend();
-        }
+        self.spend();
         match content {
             Content::Fragment => *around.last_data = around.now,
             Content::Message(kind) => {

@@ -15,6 +15,8 @@ pub(crate) struct Keepalive {
     heard: Instant,
     /// When the Ping went out, ours or a relayed one, that is not answered; and whose it is.
     asked: Option<(Instant, Asker)>,
+    /// Our Pings that have no Pong yet. A peer may answer only the latest one, so it may stay above zero.
+    pongs_due: u32,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,7 +45,7 @@ impl Keepalive {
         now: Instant,
     ) -> Self {
         let interval = interval.map(|interval| interval.mul_f64(1.0 - 0.2 * jitter));
-        Self { interval, pong, heard: now, asked: None }
+        Self { interval, pong, heard: now, asked: None, pongs_due: 0 }
     }
 
     /// Bytes came from this side.
@@ -54,6 +56,7 @@ impl Keepalive {
     /// Our Ping is on its way.
     pub(crate) fn pinged(&mut self, now: Instant) {
         self.asked = Some((now, Asker::Gateway));
+        self.pongs_due = self.pongs_due.saturating_add(1);
     }
 
     /// The side could not see the question yet: its time begins now.
@@ -75,8 +78,14 @@ impl Keepalive {
         }
     }
 
+    /// Whether a Pong to a Ping of ours may come: each is answered once at most.
+    pub(crate) fn expects_pong(&self) -> bool {
+        self.pongs_due > 0
+    }
+
     /// The Pong to our Ping came: how long it took.
     pub(crate) fn pong_received(&mut self, now: Instant) -> Option<Duration> {
+        self.pongs_due = self.pongs_due.saturating_sub(1);
         match self.asked {
             Some((asked, Asker::Gateway)) => {
                 self.asked = None;
@@ -162,6 +171,21 @@ mod tests {
         assert_eq!(side.due(start + 20 * SECOND, true), Due::Wait(Some(start + 31 * SECOND)));
         assert_eq!(side.pong_received(start + 2 * SECOND), Some(2 * SECOND));
         assert_eq!(side.pong_received(start + 3 * SECOND), None);
+    }
+
+    #[test]
+    fn each_ping_of_ours_has_one_pong_and_no_more() {
+        let start = Instant::now();
+        let mut side = keepalive(start);
+        assert!(!side.expects_pong());
+        side.pinged(start);
+        side.pinged(start);
+        for expected in [true, true, false] {
+            assert_eq!(side.expects_pong(), expected);
+            side.pong_received(start);
+        }
+        side.ping_relayed(start);
+        assert!(!side.expects_pong(), "the other end's Ping is not ours");
     }
 
     #[test]

@@ -22,6 +22,7 @@ use crate::telemetry::metrics::GaugeGuard;
 pub(crate) use leg::{Held, Opened};
 use session::Relay;
 
+mod around;
 mod closing;
 mod direction;
 mod ending;

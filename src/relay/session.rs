@@ -7,7 +7,8 @@ use std::time::Instant;
 
 use tokio::time::Sleep;
 
-use super::direction::{Around, Direction, End, Noted};
+use super::around::{Around, Noted};
+use super::direction::{Direction, End};
 use super::ending::ending_of;
 use super::keepalive::Keepalive;
 use super::leg::{Leg, Opened};

@@ -491,6 +491,25 @@ async fn the_gateways_own_pong_is_measured_and_goes_no_further() {
     }
 }
 
+#[tokio::test]
+async fn a_pong_that_repeats_ours_is_an_ordinary_one_and_all_count_against_the_rate() {
+    let backend = Backend::start().await;
+    let setup = open(&backend)
+        .keepalive(&pings(Side::Client, "200ms", "1h"))
+        .limits("messages = { rate = \"1/h\", burst = 3, over = \"close\" }");
+    let mut gateway = Gateway::start(&setup).await;
+    let mut pair = Pair::open(&gateway, &backend).await;
+    let (payload, _) = own_ping(&mut pair.client, Side::Client).await;
+    for _ in 0..4 {
+        pair.client.send(PONG, &payload).await;
+    }
+    for _ in 0..2 {
+        assert_eq!(pair.upstream.frame().await.unwrap().payload, payload);
+    }
+    assert_eq!(pair.client.until_close().await.unwrap().0, Some(4429));
+    gateway.access_line("message_rate").await;
+}
+
 /// The next frame, a Ping of the gateway: payload and key.
 async fn own_ping(wire: &mut Wire, to: Side) -> (Vec<u8>, Vec<u8>) {
     let key_len = if to == Side::Upstream { 4 } else { 0 };

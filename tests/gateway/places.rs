@@ -250,6 +250,20 @@ async fn behind_a_trusted_proxy_the_rate_is_the_forwarded_address_s() {
 }
 
 #[tokio::test]
+async fn behind_a_proxy_header_a_silent_client_takes_no_more_places_than_its_own() {
+    let listener = "proxy_protocol = true\ntrusted_proxies = [\"127.0.0.1\"]";
+    let gateway = limited("connections = 20\nconnections_per_address = 2", "", listener).await;
+    let mut silent = Vec::new();
+    for _ in 0..30 {
+        silent.push(gateway.client().raw(b"PROXY TCP4 203.0.113.7 192.0.2.1 1 443\r\n").await);
+    }
+    // However many it has opened: another client is served.
+    let header = b"PROXY TCP4 203.0.113.8 192.0.2.1 1 443\r\n";
+    let other = gateway.client().with_before(header).connect().await;
+    assert_eq!(other.status, 101, "{}", other.head);
+}
+
+#[tokio::test]
 async fn behind_a_proxy_header_its_client_is_held_to_account() {
     let listener = "proxy_protocol = true\ntrusted_proxies = [\"127.0.0.1\"]";
     let mut gateway = limited("connections_per_address = 1", "", listener).await;
