@@ -90,6 +90,9 @@ pub enum TokenFault {
     /// No key for its `kid` and algorithm.
     #[error("no key is known for the token's kid and algorithm")]
     KeyUnknown,
+    /// It names no key, and there is none of its algorithm.
+    #[error("the token names no key (kid), and no key of its algorithm is known")]
+    NoKey,
     /// Wrong `iss`.
     #[error("the token comes from another issuer")]
     Issuer,
@@ -128,6 +131,7 @@ impl Rejection {
             TokenFault::NotYetValid,
             TokenFault::Signature,
             TokenFault::KeyUnknown,
+            TokenFault::NoKey,
             TokenFault::Issuer,
             TokenFault::Audience,
             TokenFault::Kind(""),
@@ -165,7 +169,7 @@ impl Rejection {
                 TokenFault::Expired => Label::TokenExpired,
                 TokenFault::NotYetValid => Label::TokenNotYetValid,
                 TokenFault::Signature => Label::TokenSignature,
-                TokenFault::KeyUnknown => Label::TokenKeyUnknown,
+                TokenFault::KeyUnknown | TokenFault::NoKey => Label::TokenKeyUnknown,
                 TokenFault::Issuer => Label::TokenIssuer,
                 TokenFault::Audience => Label::TokenAudience,
                 TokenFault::Kind(_) => Label::TokenKind,

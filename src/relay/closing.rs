@@ -105,7 +105,7 @@ async fn has_replied(relay: &mut Pin<Box<Relay>>, from: Side, patience: Patience
 
 /// Before an end that no Close began: lets frames that are under way pass to their end, where there is
 /// one who sends and one who reads; before one that nobody is to blame for, whole messages. Past the
-/// limit frames are cut, which [`farewell`] sees by itself.
+/// limit frames are cut, which [`farewell()`] sees by itself.
 async fn finish_under_way(relay: &mut Pin<Box<Relay>>, ending: &Ending, patience: Patience<'_>) {
     let from: &[Side] = match ending {
         Ending::ClientLost

@@ -45,6 +45,19 @@ pub(crate) enum PatternError {
     /// A backslash or control character.
     #[error("has {0:?}, which no path that is let through can have; remove it")]
     Character(char),
+    /// `/:id`, `/<id>`: a parameter as other routers write it.
+    #[error("has {written:?}, which would be matched letter for letter; did you mean {{{name}}}?")]
+    OtherParameter {
+        /// As written.
+        written: String,
+        /// The name in it, in the form that names have here.
+        name: String,
+    },
+    /// `/*`, `/a/*`
+    #[error(
+        "has a segment \"*\", which would be matched letter for letter; did you mean {{name}}, or {{*rest}} at the end?"
+    )]
+    Star,
     /// `/a-{id}`, `/{id`
     #[error("has a brace inside a segment; a parameter takes a whole one, such as \"/{{name}}/\"")]
     PartOfSegment,
@@ -156,6 +169,13 @@ fn check_literal(text: &str) -> Result<(), PatternError> {
     if matches!(text, "." | "..") {
         return Err(PatternError::DotSegment);
     }
+    if text.chars().all(|character| character == '*') && !text.is_empty() {
+        return Err(PatternError::Star);
+    }
+    if let Some(name) = parameter_elsewhere(text) {
+        let written = text.to_owned();
+        return Err(PatternError::OtherParameter { written, name });
+    }
     for character in text.chars() {
         match character {
             '%' => return Err(PatternError::Percent),
@@ -168,6 +188,17 @@ fn check_literal(text: &str) -> Result<(), PatternError> {
         }
     }
     Ok(())
+}
+
+/// The name in a parameter as Express (`:id`, `:id(\\d+)`), Flask (`<id>`, `<int:id>`) or a shell (`$id`)
+/// would write it.
+fn parameter_elsewhere(text: &str) -> Option<String> {
+    let inner = match text.strip_prefix([':', '$']) {
+        Some(rest) => rest.split(['(', '?', '*', '+']).next()?,
+        None => text.strip_prefix('<')?.strip_suffix('>')?.rsplit(':').next()?,
+    };
+    let name: String = inner.to_lowercase().replace('-', "_");
+    is_name(&name).then_some(name)
 }
 
 fn is_name(text: &str) -> bool {
@@ -204,6 +235,10 @@ mod tests {
     #[test]
     fn what_is_no_pattern_is_told_by_the_rule_it_breaks() {
         let name = |name: &str| PatternError::Name(name.to_owned());
+        let other = |written: &str, name: &str| PatternError::OtherParameter {
+            written: written.to_owned(),
+            name: name.to_owned(),
+        };
         for (text, expected) in [
             ("", PatternError::Start),
             ("ws", PatternError::Start),
@@ -214,6 +249,13 @@ mod tests {
             ("/ws//", PatternError::EmptySegment),
             ("/.", PatternError::DotSegment),
             ("/a/../b", PatternError::DotSegment),
+            ("/*", PatternError::Star),
+            ("/a/**", PatternError::Star),
+            ("/chats/:id/ws", other(":id", "id")),
+            ("/:chatId", other(":chatId", "chatid")),
+            ("/:id(\\d+)", other(":id(\\d+)", "id")),
+            ("/<int:chat-id>", other("<int:chat-id>", "chat_id")),
+            ("/$room", other("$room", "room")),
             ("/a%20b", PatternError::Percent),
             ("/ws?x=1", PatternError::QueryOrFragment('?')),
             ("/ws#x", PatternError::QueryOrFragment('#')),

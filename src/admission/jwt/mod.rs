@@ -6,6 +6,9 @@
 //! and `kid` is only ever compared.
 #![cfg_attr(not(test), deny(clippy::indexing_slicing, clippy::cast_possible_truncation))]
 
+use std::borrow::Cow;
+use std::sync::Arc;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jsonwebtoken::crypto::aws_lc;
@@ -77,7 +80,7 @@ pub(crate) struct Token<'a> {
 
 /// What good claims say.
 struct Checked<'a> {
-    user: &'a str,
+    user: Cow<'a, str>,
     issuer: Option<&'a str>,
     expires_at: u64,
 }
@@ -122,18 +125,20 @@ impl<'a> Token<'a> {
         Ok(Self { header, claims, signed, signature: decode(signature)? })
     }
 
-    /// Tries the keys with the token's `kid` and those without, all of its algorithm.
+    /// Tries the keys with the token's `kid` and those without, all of its algorithm; for a token without
+    /// `kid` the first [`MOST_TRIED`] of its algorithm.
     ///
     /// # Errors
     ///
     /// When there is no such key, or none of them has signed it.
     pub(crate) fn check_signature(&self, sets: &[&KeySet], now: u64) -> Result<(), TokenFault> {
-        let algorithm = self.header.algorithm.ok_or(TokenFault::KeyUnknown)?;
         let kid = self.header.kid.as_deref();
+        let unknown = || if kid.is_some() { TokenFault::KeyUnknown } else { TokenFault::NoKey };
+        let algorithm = self.header.algorithm.ok_or_else(unknown)?;
         let candidates = sets.iter().flat_map(|keys| keys.candidates(algorithm, kid, now));
-        let mut candidates = candidates.peekable();
+        let mut candidates = candidates.take(MOST_TRIED).peekable();
         if candidates.peek().is_none() {
-            return Err(TokenFault::KeyUnknown);
+            return Err(unknown());
         }
         if candidates.any(|key| self.is_signed_by(algorithm, key)) {
             Ok(())
@@ -166,7 +171,7 @@ impl<'a> Token<'a> {
     /// The first rule that does not hold.
     pub(crate) fn accept(self, verifier: &Verifier, now: u64) -> Result<Identity, TokenFault> {
         let checked = self.check_claims(verifier, now)?;
-        let (user, issuer) = (checked.user.into(), checked.issuer.map(Into::into));
+        let (user, issuer) = (Arc::from(&*checked.user), checked.issuer.map(Into::into));
         let expires_at = checked.expires_at;
         Ok(Identity { user, issuer, claims: self.claims, expires_at })
     }
@@ -311,16 +316,36 @@ fn check_kind(
 }
 
 /// The user's name goes into headers, logs and tables: it has to be a name.
-fn user<'a>(claims: &'a Map<String, Value>, claim: &str) -> Result<&'a str, TokenFault> {
-    let user = find_claim(claims, claim)
-        .and_then(Value::as_str)
-        .ok_or(TokenFault::Malformed("its user claim is missing or no string"))?;
+///
+/// An integer is its decimal digits: many systems number their users.
+fn user<'a>(claims: &'a Map<String, Value>, claim: &str) -> Result<Cow<'a, str>, TokenFault> {
+    let user = match find_claim(claims, claim) {
+        Some(Value::String(text)) => Cow::Borrowed(text.as_str()),
+        Some(Value::Number(number)) if number.is_i64() || number.is_u64() => {
+            Cow::Owned(number.to_string())
+        }
+        other => return Err(TokenFault::Malformed(not_a_user(other))),
+    };
     if user.is_empty() || user.len() > MAX_USER_BYTES || user.contains(char::is_control) {
         return Err(TokenFault::Malformed(
             "its user claim is empty, longer than 256 bytes or has control characters",
         ));
     }
     Ok(user)
+}
+
+/// Why a claim's value names no user.
+fn not_a_user(value: Option<&Value>) -> &'static str {
+    match value {
+        None => "its user claim is missing",
+        Some(Value::Null) => "its user claim is null, not a string or an integer",
+        Some(Value::Bool(_)) => "its user claim is true or false, not a string or an integer",
+        // Written with a point or an exponent, or larger than can be read exactly.
+        Some(Value::Number(_)) => "its user claim is a number, but not an exact integer of 64 bits",
+        Some(Value::Array(_)) => "its user claim is an array, not a string or an integer",
+        Some(Value::Object(_)) => "its user claim is an object, not a string or an integer",
+        Some(Value::String(_)) => "its user claim is not a name",
+    }
 }
 
 fn text<'a>(
@@ -336,6 +361,9 @@ fn text<'a>(
 }
 
 const MAX_USER_BYTES: usize = 256;
+
+/// Keys tried for one token: what a signature that does not verify costs is bounded.
+const MOST_TRIED: usize = 8;
 
 /// 9999-12-31T23:59:59Z, the last second that RFC 3339 can write.
 const END_OF_9999: u64 = 253_402_300_799;

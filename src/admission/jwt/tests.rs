@@ -79,7 +79,7 @@ fn verdict(verifier: &Verifier, keys: &KeySet, token: &str) -> &'static str {
         Err(TokenFault::Expired) => "expired",
         Err(TokenFault::NotYetValid) => "not_yet_valid",
         Err(TokenFault::Signature) => "signature",
-        Err(TokenFault::KeyUnknown) => "key_unknown",
+        Err(TokenFault::KeyUnknown | TokenFault::NoKey) => "key_unknown",
         Err(TokenFault::Issuer) => "issuer",
         Err(TokenFault::Audience) => "audience",
         Err(TokenFault::Kind(_)) => "kind",
@@ -285,7 +285,10 @@ fn the_user_claim_must_be_a_name() {
         (json!("a\u{0}"), "malformed"),
         (json!("a\u{7f}"), "malformed"),
         (json!("a\u{85}"), "malformed"),
-        (json!(7), "malformed"),
+        (json!(7), "ok"),
+        (json!(7.0), "malformed"),
+        (json!(1e300), "malformed"),
+        (json!(true), "malformed"),
         (json!(null), "malformed"),
         (json!(["a"]), "malformed"),
     ] {
@@ -293,6 +296,44 @@ fn the_user_claim_must_be_a_name() {
         assert_eq!(verdict(&verifier(), &set(), &token), expected, "{user}");
     }
     assert_eq!(verdict(&verifier(), &set(), &with_claims(&json!({"exp": NOW + 1}))), "malformed");
+}
+
+#[test]
+fn an_integer_as_user_is_its_decimal_digits() {
+    for (text, expected) in [
+        ("42", Ok("42")),
+        ("0", Ok("0")),
+        ("-7", Ok("-7")),
+        ("9007199254740993", Ok("9007199254740993")),
+        ("18446744073709551615", Ok("18446744073709551615")),
+        ("18446744073709551616", Err("not an exact integer")),
+        ("42.0", Err("not an exact integer")),
+        ("4e1", Err("not an exact integer")),
+        ("true", Err("true or false")),
+        ("[42]", Err("an array")),
+        ("{}", Err("an object")),
+        ("null", Err("null")),
+    ] {
+        let claims = json::parse_object(format!("{{\"sub\":{text}}}").as_bytes()).unwrap();
+        match (user(&claims, "sub"), expected) {
+            (Ok(found), Ok(expected)) => assert_eq!(found, expected),
+            (Err(fault), Err(part)) => {
+                let found = fault.to_string();
+                assert!(found.contains(part), "{text}: {found}");
+            }
+            (found, _) => panic!("{text}: {found:?}"),
+        }
+    }
+}
+
+#[test]
+fn a_token_that_names_no_key_is_not_refused_for_one() {
+    let said = |fault: TokenFault| fault.to_string();
+    assert!(said(TokenFault::NoKey).contains("names no key"));
+    assert!(said(TokenFault::KeyUnknown).contains("the token's kid"));
+    let token = with_header(&json!({"alg": "HS256"}));
+    let token = Token::parse(&token).unwrap();
+    assert_eq!(token.check_signature(&[&KeySet::new(vec![])], NOW), Err(TokenFault::NoKey));
 }
 
 #[test]
@@ -447,13 +488,21 @@ fn keys_are_chosen_by_kid_and_algorithm() {
         (vec![hs256(Some("a"), SECRET)], Some("b"), "key_unknown"),
         (vec![hs256(Some("a"), SECRET)], Some("A"), "key_unknown"),
         (vec![hs256(Some("a"), SECRET)], Some(""), "key_unknown"),
-        (vec![hs256(Some("a"), SECRET)], None, "key_unknown"),
+        // A token that names no key is tried against all of its algorithm.
+        (vec![hs256(Some("a"), SECRET)], None, "ok"),
+        (vec![hs256(Some("a"), OTHER), hs256(Some("b"), SECRET)], None, "ok"),
+        (vec![hs256(Some("a"), OTHER)], None, "signature"),
+        (
+            vec![hs256(Some("a"), OTHER); 8].into_iter().chain([hs256(None, SECRET)]).collect(),
+            None,
+            "signature",
+        ),
         (vec![hs256(None, SECRET)], Some("b"), "ok"),
         (vec![hs256(None, SECRET)], None, "ok"),
         (vec![hs256(Some("a"), OTHER)], Some("a"), "signature"),
         // The key without kid is tried too, for a token with one and for a token without.
         (vec![hs256(Some("a"), OTHER), hs256(None, SECRET)], Some("a"), "ok"),
-        (vec![hs256(Some("a"), SECRET), hs256(None, OTHER)], None, "signature"),
+        (vec![hs256(Some("a"), SECRET), hs256(None, OTHER)], None, "ok"),
         // Overlap while a secret is changed.
         (vec![hs256(Some("a"), OTHER), hs256(Some("a"), SECRET)], Some("a"), "ok"),
         (vec![], Some("a"), "key_unknown"),

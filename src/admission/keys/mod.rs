@@ -37,7 +37,8 @@ impl KeySet {
     }
 
     /// The keys a token of this algorithm and `kid` may be signed with at `now`: those with its `kid`
-    /// and those without one. For a token without `kid` that leaves the keys without.
+    /// and those without one. A token without `kid` may be signed with any key of its algorithm: many
+    /// issuers with one key leave it out.
     pub(crate) fn candidates(
         &self,
         algorithm: Algorithm,
@@ -46,7 +47,7 @@ impl KeySet {
     ) -> impl Iterator<Item = &DecodingKey> {
         self.live(now)
             .filter(move |key| key.algorithm == algorithm)
-            .filter(move |key| key.kid.is_none() || key.kid.as_deref() == kid)
+            .filter(move |key| kid.is_none() || key.kid.is_none() || key.kid.as_deref() == kid)
             .map(|key| &key.key)
     }
 

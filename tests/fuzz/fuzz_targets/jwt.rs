@@ -109,10 +109,12 @@ fn is_acceptable(header: &Value, claims: &Value) -> bool {
         typ.as_str()
             .is_some_and(|typ| ["jwt", "application/jwt"].contains(&&*typ.to_ascii_lowercase()))
     });
-    let named = claims["sub"]
-        .as_str()
-        .is_some_and(|user| (1..=256).contains(&user.len()) && !user.contains(char::is_control));
-    let kid = header.get("kid").is_some_and(|kid| kid == "mine");
+    let named = claims["sub"].is_i64()
+        || claims["sub"].is_u64()
+        || claims["sub"].as_str().is_some_and(|user| {
+            (1..=256).contains(&user.len()) && !user.contains(char::is_control)
+        });
+    let kid = header.get("kid").is_none_or(|kid| kid == "mine");
     let plain = header.get("crit").is_none() && header.get("zip").is_none();
     header["alg"] == "HS256"
         && kid
