@@ -397,7 +397,10 @@ async fn keys_of_both_kinds_stand_side_by_side() {
     assert_eq!(gateway.admin_get("/readyz").await.0, 200, "it has a key");
     // This one's may be among those that are not here; that one's cannot be.
     is_refused(&mut gateway, unavailable(), &key.token("ann")).await;
-    is_refused(&mut gateway, unknown(), &tokens::token("ann")).await;
+    let other = tokens::sign_as(&json!({ "alg": "HS256", "kid": "other" }), &claims.to_string());
+    is_refused(&mut gateway, unknown(), &other).await;
+    // One that names no key may be signed with any.
+    assert_eq!(status(gateway.client(), &tokens::token("ann")).await, 101);
     issuer.publish(&[&key]);
     gateway.wait_for_metric(&refreshes("ok"), 1.0).await;
     for token in [&fixed, &key.token("ann")] {

@@ -370,7 +370,7 @@ fn ill_formed_claims() -> Vec<(&'static str, Value)> {
         json!({"aud": ["chat", 1]}),
         json!({"aud": [["chat"]]}),
         json!({"sub": null}),
-        json!({"sub": 1}),
+        json!({"sub": 1.5}),
         json!({"sub": ["ann"]}),
         json!({"sub": ""}),
         json!({"sub": "a".repeat(260)}),
