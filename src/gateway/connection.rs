@@ -19,6 +19,7 @@ use super::Gateway;
 use super::accept::{Arrival, SocketPlace};
 use super::exchange::{Exchange, Handled, Session, abandoned};
 use super::process::Current;
+use crate::handshake::response;
 use crate::listener::establish::{GaveUp, read_proxy_header, secure};
 use crate::listener::http::{Finished, HttpConnection, NoRequest};
 use crate::listener::{Listener, Peer};
@@ -218,7 +219,8 @@ impl Connection {
         let Self { gateway, http, place, under_way, .. } = self;
         drop(under_way);
         let Session { response, upstream, registered, unrecorded, route, mut places } = session;
-        let answered = http.finish(without_body(response));
+        let head = response::to_bytes(&response);
+        let answered = http.switch(&head);
         let Ok(Finished { stream, arrived }) =
             timeout(gateway.config().timeouts.close, answered).await
         else {
@@ -256,8 +258,4 @@ impl Gateway {
         self.telemetry().connection_recorded(record);
         None
     }
-}
-
-pub(super) fn without_body(response: Response<()>) -> Response<Full<Bytes>> {
-    response.map(|()| Full::default())
 }

@@ -10,7 +10,6 @@ use tokio::time::timeout_at;
 
 use super::Gateway;
 use super::accept::SocketPlace;
-use super::connection::without_body;
 use crate::admission::limits::{AddressPlace, Place};
 use crate::handshake::request::UpgradeRequest;
 use crate::handshake::{response, subprotocol};
@@ -149,7 +148,8 @@ async fn send_close(
     let deadline = Instant::now() + REFUSING_CLOSE;
     let mut sent = CloseStatus::None;
     let sending = async {
-        let mut stream = http.finish(without_body(close.response)).await.stream;
+        let head = response::to_bytes(&close.response);
+        let mut stream = http.switch(&head).await.stream;
         if stream.write_all(&frame).await.is_ok() && stream.flush().await.is_ok() {
             sent = CloseStatus::Code(close.code);
         }

@@ -27,6 +27,30 @@ pub(crate) fn switching(
     response
 }
 
+/// The 101 as it goes to the client. Names are spelled as RFC 6455 spells them: several client libraries
+/// compare them letter for letter.
+pub(crate) fn to_bytes(response: &Response<()>) -> Vec<u8> {
+    let mut bytes = b"HTTP/1.1 101 Switching Protocols\r\n".to_vec();
+    for (name, value) in response.headers() {
+        for part in [spelled(name).as_bytes(), b": ", value.as_bytes(), b"\r\n"] {
+            bytes.extend_from_slice(part);
+        }
+    }
+    bytes.extend_from_slice(b"\r\n");
+    bytes
+}
+
+fn spelled(name: &HeaderName) -> String {
+    let part = |part: &str| match part {
+        "websocket" => "WebSocket".to_owned(),
+        part => {
+            let (first, rest) = part.split_at(part.len().min(1));
+            first.to_ascii_uppercase() + rest
+        }
+    };
+    name.as_str().split('-').map(part).collect::<Vec<_>>().join("-")
+}
+
 /// Every value set here is made of visible ASCII; one that were not is left out rather than sent.
 fn set(headers: &mut HeaderMap, name: HeaderName, value: &str) {
     if let Ok(value) = HeaderValue::from_str(value) {
@@ -55,6 +79,24 @@ mod tests {
         }
         let uri = Uri::from_static("/chat");
         UpgradeRequest::parse(&Method::GET, &uri, Version::HTTP_11, headers).unwrap()
+    }
+
+    #[test]
+    fn names_are_spelled_as_in_the_rfc() {
+        let response = switching(&request(), Some("chat.v1"), ID);
+        let text = String::from_utf8(to_bytes(&response)).unwrap();
+        assert!(text.starts_with("HTTP/1.1 101 Switching Protocols\r\n"), "{text}");
+        assert!(text.ends_with("\r\n\r\n"), "{text}");
+        let mut lines: Vec<_> = text.lines().skip(1).filter(|line| !line.is_empty()).collect();
+        lines.sort_unstable();
+        let expected = [
+            "Connection: Upgrade",
+            "Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=",
+            "Sec-WebSocket-Protocol: chat.v1",
+            "Upgrade: websocket",
+            "X-Request-Id: 00000000000000ff",
+        ];
+        assert_eq!(lines, expected);
     }
 
     fn sorted(headers: &HeaderMap) -> Vec<(&str, &str)> {

@@ -135,6 +135,25 @@ impl HttpConnection {
         Finished { stream, arrived: parts.read_buf.to_vec() }
     }
 
+    /// Sends `head` instead of an answer by hyper, whose names are in lower case, and gives the stream back
+    /// with what came behind the request.
+    pub(crate) async fn switch(mut self, head: &[u8]) -> Finished {
+        // An earlier answer may not have been written yet.
+        std::future::poll_fn(|cx| {
+            let is_over = self.poll_connection(cx).is_ready();
+            let is_written = self.handover.is_flushed.load(Ordering::Relaxed);
+            if is_over || is_written { Poll::Ready(()) } else { Poll::Pending }
+        })
+        .await;
+        let parts = self.connection.into_parts();
+        let mut stream = parts.io.into_inner().stream;
+        // If it cannot be sent, reading will show it.
+        if stream.write_all(head).await.is_ok() {
+            let _ = stream.flush().await;
+        }
+        Finished { stream, arrived: parts.read_buf.to_vec() }
+    }
+
     /// Gives the stream back where there is no request left to answer.
     pub(crate) fn into_stream(self) -> Stream {
         self.connection.into_parts().io.into_inner().stream
@@ -161,11 +180,22 @@ fn no_request(ended: Result<(), hyper::Error>) -> NoRequest {
 #[derive(Clone, Default)]
 struct Handover(Arc<Place>);
 
-#[derive(Default)]
 struct Place {
     handed: Mutex<Option<Handed>>,
     /// Bytes have been read since this was last cleared.
     heard: AtomicBool,
+    /// All that was written has been flushed.
+    is_flushed: AtomicBool,
+}
+
+impl Default for Place {
+    fn default() -> Self {
+        Self {
+            handed: Mutex::default(),
+            heard: AtomicBool::new(false),
+            is_flushed: AtomicBool::new(true),
+        }
+    }
 }
 
 struct Handed {
@@ -234,6 +264,7 @@ impl AsyncWrite for Heard {
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
+        self.handover.is_flushed.store(false, Ordering::Relaxed);
         Pin::new(&mut self.stream).poll_write(cx, bytes)
     }
 
@@ -242,6 +273,7 @@ impl AsyncWrite for Heard {
         cx: &mut Context<'_>,
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        self.handover.is_flushed.store(false, Ordering::Relaxed);
         Pin::new(&mut self.stream).poll_write_vectored(cx, slices)
     }
 
@@ -250,7 +282,9 @@ impl AsyncWrite for Heard {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
+        ready!(Pin::new(&mut self.stream).poll_flush(cx))?;
+        self.handover.is_flushed.store(true, Ordering::Relaxed);
+        Poll::Ready(Ok(()))
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -68,6 +68,27 @@ async fn requests_follow_one_another_and_the_last_may_become_a_session() {
 }
 
 #[tokio::test]
+async fn the_101_spells_its_names_as_the_rfc_does_on_every_request() {
+    let gateway = gateway("", "").await;
+    let client = gateway.client();
+    let spelled = |head: &str| {
+        for name in ["Upgrade: websocket", "Connection: Upgrade", "Sec-WebSocket-Accept: "] {
+            assert!(head.contains(&format!("\r\n{name}")), "{head}");
+        }
+    };
+    spelled(&gateway.client().connect().await.head);
+    let mut kept = wire(&client).await;
+    assert!(health(&mut kept).await);
+    kept.send_raw(client.request().as_bytes()).await;
+    spelled(&answered(kept).await.head);
+    // A refusal by Close begins with a 101, too.
+    let refused = gateway.client().path("/none").origin("https://chat.example.com");
+    let refused = refused.connect().await;
+    assert_eq!(refused.status, 101);
+    spelled(&refused.head);
+}
+
+#[tokio::test]
 async fn frames_right_behind_a_later_request_are_not_lost() {
     let gateway = gateway("", "").await;
     let client = gateway.client();

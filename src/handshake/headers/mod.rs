@@ -263,10 +263,12 @@ impl Head {
     }
 }
 
-/// Whether a client's header of this name is never copied. `_` is read as `-` throughout: CGI, WSGI
-/// and old Django make both the same variable, so `X_Auth_User` would be believed as X-Auth-User.
+/// Whether a client's header of this name is never copied. Every character that is not a letter or a digit
+/// is read as `-`: CGI, WSGI and PHP make the same variable of them, so `X_Auth_User` and `X.Auth.User`
+/// would be believed as X-Auth-User.
 fn is_ours(name: &HeaderName) -> bool {
-    let name = name.as_str().replace('_', "-");
+    let is_other = |character: char| !character.is_ascii_alphanumeric();
+    let name = name.as_str().replace(is_other, "-");
     REPLACED.contains(&name.as_str()) || REPLACED_FAMILIES.iter().any(|it| name.starts_with(it))
 }
 
@@ -295,6 +297,8 @@ const REPLACED: &[&str] = &[
     "upgrade",
     "http2-settings",
     "content-length",
+    "expect",
+    "via",
     "sec-websocket-extensions",
     "sec-websocket-key",
     "sec-websocket-version",

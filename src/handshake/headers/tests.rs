@@ -145,6 +145,12 @@ fn headers_of_the_hop_and_forged_ones_are_removed_in_every_spelling() {
         "X_AUTH_USER",
         "x-auth_claims",
         "x_auth-anything",
+        "x.auth.user",
+        "X~Auth!User",
+        "x-forwarded.for",
+        "transfer.encoding",
+        "expect",
+        "via",
         "x-request-id",
         "x_request_id",
         "X-Forwarded-For",
@@ -422,7 +428,7 @@ proptest! {
         }
         for (name, value) in lines_of(&head(&headers).write().unwrap()) {
             if value == b"from the client" {
-                let read = name.replace('_', "-");
+                let read = name.replace(|c: char| !c.is_ascii_alphanumeric(), "-");
                 prop_assert!(!read.starts_with("x-auth-") && !read.starts_with("x-forwarded-"), "{}", name);
                 prop_assert!(!["x-request-id", "x-real-ip", "content-length", "transfer-encoding",
                     "keep-alive", "proxy-connection"].contains(&read.as_str()), "{}", name);

@@ -88,7 +88,7 @@ fn check_parsed(head: &Head, request: &UpgradeRequest) {
 
 /// What only the gateway says upstream, whatever the spelling.
 fn is_reserved(name: &str) -> bool {
-    let name = name.replace('_', "-");
+    let name = name.replace(|c: char| !c.is_ascii_alphanumeric(), "-");
     matches!(&*name, "forwarded" | "x-real-ip" | "x-request-id")
         || name.starts_with("x-auth-")
         || name.starts_with("x-forwarded-")
@@ -96,7 +96,7 @@ fn is_reserved(name: &str) -> bool {
 
 /// Headers of the hop, of a body, or of the handshake (RFC 9110 section 7.6.1, RFC 6455).
 fn is_of_the_hop(name: &str) -> bool {
-    let name = name.replace('_', "-");
+    let name = name.replace(|c: char| !c.is_ascii_alphanumeric(), "-");
     matches!(
         &*name,
         "host"
@@ -108,6 +108,8 @@ fn is_of_the_hop(name: &str) -> bool {
             | "transfer-encoding"
             | "content-length"
             | "http2-settings"
+            | "expect"
+            | "via"
     ) || name.starts_with("sec-websocket-")
         && matches!(&name[14..], "key" | "version" | "accept" | "protocol" | "extensions")
         || name.starts_with("proxy-")
