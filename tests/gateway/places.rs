@@ -257,6 +257,8 @@ async fn behind_a_proxy_header_a_silent_client_takes_no_more_places_than_its_own
     for _ in 0..30 {
         silent.push(gateway.client().raw(b"PROXY TCP4 203.0.113.7 192.0.2.1 1 443\r\n").await);
     }
+    // Two have places, and one more is only refused.
+    gateway.wait_for_metric(CONNECTIONS, 3.0).await;
     // However many it has opened: another client is served.
     let header = b"PROXY TCP4 203.0.113.8 192.0.2.1 1 443\r\n";
     let other = gateway.client().with_before(header).connect().await;
