@@ -3,10 +3,11 @@
 //! Every place is a guard that is given back on drop. Tables by address are capped and swept, so that
 //! nothing a peer does makes them grow without bound.
 
+use std::hash::{BuildHasher as _, RandomState};
 use std::net::{IpAddr, Ipv6Addr};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Instant;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use dashmap::DashMap;
 use dashmap::mapref::entry::Entry as Slot;
@@ -83,6 +84,10 @@ pub struct AddressTable {
     entries: DashMap<IpAddr, Entry>,
     /// How many entries there are: the map would have to visit all its shards.
     known: AtomicUsize,
+    /// When idle addresses were last forgotten to make room.
+    last_forgotten: Mutex<Option<Instant>>,
+    /// Keyed anew by each process.
+    hasher: RandomState,
 }
 
 #[derive(Debug, Default)]
@@ -106,7 +111,7 @@ impl AddressTable {
         limits: &ProcessLimits,
         now: Instant,
     ) -> Result<AddressPlace, Rejection> {
-        let mut entry = self.entry(key_of(address));
+        let mut entry = self.entry(key_of(address), now);
         entry.charge(limits, now)?;
         if limits.connections_per_address > 0 && entry.open >= limits.connections_per_address {
             return Err(Rejection::AddressLimit);
@@ -128,21 +133,20 @@ impl AddressTable {
         limits: &ProcessLimits,
         now: Instant,
     ) -> Result<(), Rejection> {
-        self.entry(key_of(address)).charge(limits, now)
+        self.entry(key_of(address), now).charge(limits, now)
     }
 
-    fn entry(&self, key: IpAddr) -> RefMut<'_, IpAddr, Entry> {
+    fn entry(&self, key: IpAddr, now: Instant) -> RefMut<'_, IpAddr, Entry> {
         if let Slot::Occupied(slot) = self.entries.entry(key) {
             return slot.into_ref();
         }
-        let is_within = |known| (known < MOST_ADDRESSES).then_some(known + 1);
-        let counted = self.known.fetch_update(Ordering::Relaxed, Ordering::Relaxed, is_within);
-        // Strangers beyond the cap share an entry, which is not counted: memory stays bounded, and
-        // the addresses that are known are not disturbed.
-        let key = if counted.is_ok() { key } else { SHARED };
+        let is_counted = self.count_one() || self.forget_idle(now) && self.count_one();
+        // Strangers beyond the cap share entries, which are not counted: memory stays bounded, and the
+        // addresses that are known are not disturbed.
+        let key = if is_counted { key } else { self.shared(key) };
         match self.entries.entry(key) {
             Slot::Occupied(slot) => {
-                if key != SHARED {
+                if is_counted {
                     // Another connection of the address was quicker.
                     self.known.fetch_sub(1, Ordering::Relaxed);
                 }
@@ -152,15 +156,45 @@ impl AddressTable {
         }
     }
 
-    /// Forgets addresses that have no connection and a full bucket. To be called now and then.
-    pub(crate) fn sweep(&self, now: Instant) {
+    fn count_one(&self) -> bool {
+        let is_within = |known| (known < MOST_ADDRESSES).then_some(known + 1);
+        self.known.fetch_update(Ordering::Relaxed, Ordering::Relaxed, is_within).is_ok()
+    }
+
+    /// The table is full: addresses without a connection go, whatever is left of their rate. At most once
+    /// in [`REST`], as all entries are visited; whether it was done.
+    fn forget_idle(&self, now: Instant) -> bool {
+        let Ok(mut last) = self.last_forgotten.try_lock() else { return false };
+        if last.is_some_and(|last| now.saturating_duration_since(last) < REST) {
+            return false;
+        }
+        *last = Some(now);
+        self.retain(|entry| entry.open > 0);
+        true
+    }
+
+    /// The entry that a stranger shares with a few thousandths of all strangers; which one, only this
+    /// process can know.
+    fn shared(&self, key: IpAddr) -> IpAddr {
+        // An address has its own entry by its network: the low half of a key is only ever set here.
+        let one_of = 1 + self.hasher.hash_one(key) % SHARED;
+        IpAddr::V6(Ipv6Addr::from(u128::from(one_of)))
+    }
+
+    fn retain(&self, mut stays: impl FnMut(&mut Entry) -> bool) {
         self.entries.retain(|key, entry| {
-            let stays =
-                entry.open > 0 || entry.bucket.as_mut().is_some_and(|bucket| !bucket.is_full(now));
-            if !stays && *key != SHARED {
+            let stays = stays(entry);
+            if !stays && !is_shared(*key) {
                 self.known.fetch_sub(1, Ordering::Relaxed);
             }
             stays
+        });
+    }
+
+    /// Forgets addresses that have no connection and a full bucket. To be called now and then.
+    pub(crate) fn sweep(&self, now: Instant) {
+        self.retain(|entry| {
+            entry.open > 0 || entry.bucket.as_mut().is_some_and(|bucket| !bucket.is_full(now))
         });
     }
 
@@ -172,8 +206,9 @@ impl AddressTable {
     /// Addresses known.
     #[cfg(test)]
     pub(crate) fn len(&self) -> usize {
-        assert_eq!(self.known.load(Ordering::Relaxed), self.entries.len());
-        self.entries.len()
+        let own = self.entries.iter().filter(|entry| !is_shared(*entry.key())).count();
+        assert_eq!(self.known.load(Ordering::Relaxed), own);
+        own
     }
 }
 
@@ -216,13 +251,18 @@ fn key_of(address: IpAddr) -> IpAddr {
 }
 
 const MOST_ADDRESSES: usize = 100_000;
-/// The entry of all addresses beyond that; `key_of` gives it to no address but `::`.
-const SHARED: IpAddr = IpAddr::V6(Ipv6Addr::UNSPECIFIED);
+/// The entries that all addresses beyond that share.
+const SHARED: u64 = 4096;
+/// How long a full table is left alone before it is looked through again.
+const REST: Duration = Duration::from_secs(1);
+
+/// Whether strangers share the entry of this key.
+fn is_shared(key: IpAddr) -> bool {
+    matches!(key, IpAddr::V6(address) if u128::from(address) & u128::from(u64::MAX) != 0)
+}
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     fn limits(connections_per_address: u32, rate: Option<Rate>) -> ProcessLimits {
@@ -281,6 +321,45 @@ mod tests {
         table.sweep(now);
         assert_eq!(table.len(), 0);
         assert!(table.admit("10.0.0.1".parse().unwrap(), &limits, now).is_ok());
+    }
+
+    fn nth(number: usize) -> IpAddr {
+        let number = u128::try_from(number).unwrap();
+        IpAddr::V6(Ipv6Addr::from((0x2001_0db8 << 96) + (number << 64)))
+    }
+
+    #[test]
+    fn a_full_table_forgets_the_idle_first() {
+        let table = Arc::new(AddressTable::default());
+        let limits = limits(0, Some(Rate { per_second: 0.001, burst: 1 }));
+        let now = Instant::now();
+        let held: Vec<_> =
+            (0..10).map(|number| table.admit(nth(number), &limits, now).unwrap()).collect();
+        for number in 10..MOST_ADDRESSES {
+            drop(table.admit(nth(number), &limits, now).unwrap());
+        }
+        assert_eq!(table.len(), MOST_ADDRESSES);
+        let new = table.admit(nth(MOST_ADDRESSES), &limits, now).unwrap();
+        assert_eq!(table.len(), held.len() + 1);
+        // Those with a connection were not forgotten, nor was what they had used up.
+        assert!(table.admit(nth(0), &limits, now).is_err());
+        drop((held, new));
+    }
+
+    #[test]
+    fn strangers_to_a_full_table_do_not_share_one_rate() {
+        let table = Arc::new(AddressTable::default());
+        let limits = limits(0, Some(Rate { per_second: 0.001, burst: 1 }));
+        let now = Instant::now();
+        let known = (0..MOST_ADDRESSES).map(|number| table.admit(nth(number), &limits, now));
+        let known: Vec<_> = known.collect::<Result<_, _>>().unwrap();
+        let strangers = (0..1000).map(|number| nth(MOST_ADDRESSES + number));
+        let admitted = strangers.filter(|it| table.admit(*it, &limits, now).is_ok()).count();
+        assert!(admitted > 700, "{admitted} of 1000");
+        assert_eq!(table.len(), MOST_ADDRESSES);
+        drop(known);
+        table.sweep(now + Duration::from_secs(3600));
+        assert_eq!(table.len(), 0);
     }
 
     #[test]
