@@ -1,9 +1,10 @@
 //! What is legal but probably not meant: shown by `framegate check`, never an error. Pure.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::locations::child;
-use super::{Config, Problem, Target, TokenSource};
+use super::{Bind, Config, Problem, Target, TokenSource};
 
 /// All warnings about a configuration, section by section.
 pub(super) fn warnings(config: &Config) -> Vec<Problem> {
@@ -33,12 +34,31 @@ fn listeners(config: &Config, warn: &mut impl FnMut(String, &str)) {
                 "has no tls and names no trusted_proxies: tokens cross the network readable by anybody",
             );
         }
+        if config.listeners.iter().any(|other| takes_all_of(&other.bind, &listener.bind)) {
+            warn(
+                child(&path, "bind"),
+                "the listener on [::] with this port takes IPv4 too on most systems: starting fails with \"address in use\"; leave this one out, or bind the other to one IPv6 address",
+            );
+        }
         if listener.trusted_proxies.iter().any(|network| network.prefix_len() == 0) {
             warn(
                 child(&path, "trusted_proxies"),
                 "trusts everybody: a client can claim any address, and so escape all limits per address",
             );
         }
+    }
+}
+
+/// Whether a socket on every IPv6 address has the port of one on every IPv4 address (ipv6(7), IPV6_V6ONLY).
+fn takes_all_of(six: &Bind, four: &Bind) -> bool {
+    match (six, four) {
+        (Bind::Address(SocketAddr::V6(six)), Bind::Address(SocketAddr::V4(four))) => {
+            six.ip().is_unspecified()
+                && four.ip().is_unspecified()
+                && six.port() == four.port()
+                && four.port() != 0
+        }
+        _ => false,
     }
 }
 

@@ -436,6 +436,30 @@ grace = "4s"
     );
 }
 
+#[test]
+fn a_socket_on_all_ipv6_addresses_takes_ipv4_too() {
+    for (six, four, warned) in [
+        ("[::]:8080", "0.0.0.0:8080", true),
+        ("[::]:8080", "0.0.0.0:8081", false),
+        ("[::1]:8080", "0.0.0.0:8080", false),
+        ("[::]:8080", "127.0.0.1:8080", false),
+        ("[::]:0", "0.0.0.0:0", false),
+    ] {
+        for (at, binds) in [(1, [six, four]), (0, [four, six])] {
+            let [one, other] = binds;
+            let text = format!(
+                "[[listener]]\nbind = {one:?}\n[[listener]]\nbind = {other:?}\n\
+                 [upstreams.chat]\nendpoints = [\"http://a\"]\n\
+                 [[route]]\npath = \"/a\"\nupstream = \"chat\"\nverifier = \"none\"\n"
+            );
+            let warnings = good(&text).warnings();
+            let paths: Vec<_> = warnings.iter().map(|problem| problem.path.clone()).collect();
+            let expected = warned.then(|| format!("listener[{at}].bind"));
+            assert_eq!(paths, Vec::from_iter(expected), "{binds:?}");
+        }
+    }
+}
+
 /// A configuration as text that is equal for equal configurations; where things stand left out.
 fn fingerprint(mut config: Config) -> String {
     config.locations = Locations::default();
