@@ -21,31 +21,16 @@ use crate::telemetry::labels::KeyRefresh;
 /// Why a key set could not be fetched.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum FetchError {
-    /// Name, TCP, or an answer that breaks off; a file that cannot be read.
-    #[error("{0}")]
-    Unreachable(String),
-    /// The certificate, or anything else about TLS.
-    #[error("{0}")]
-    Tls(String),
-    /// The deadline passed.
-    #[error("it took longer than {0:?}")]
-    Timeout(Duration),
+    /// There is no answer, or the file cannot be read.
+    #[error(transparent)]
+    Fetch(#[from] fetch::FetchError),
     /// Another status than 200.
     #[error("the answer is {status}{}", if status.is_redirection() { "; redirects are not followed" } else { "" })]
     Status {
         /// Which.
         status: StatusCode,
     },
-    /// Larger than any key set.
-    #[error("it is larger than {} KiB", MAX_BYTES / 1024)]
-    TooLarge,
-    /// No HTTP.
-    #[error("the answer is no HTTP: {0}")]
-    NotHttp(String),
-    /// Packed, though nobody said that it might be.
-    #[error("the answer is compressed")]
-    Compressed,
-    /// No key set.
+    /// What came is not a key set.
     #[error("what came {0}")]
     Set(#[from] SetFault),
 }
@@ -53,26 +38,14 @@ pub(crate) enum FetchError {
 impl FetchError {
     /// The metric label.
     pub(crate) fn result(&self) -> KeyRefresh {
+        use fetch::FetchError::{Compressed, NotHttp, Timeout, Tls, TooLarge, Unreachable};
         match self {
-            Self::Unreachable(_) => KeyRefresh::Unreachable,
-            Self::Tls(_) => KeyRefresh::Tls,
-            Self::Timeout(_) => KeyRefresh::Timeout,
+            Self::Fetch(Unreachable(_)) => KeyRefresh::Unreachable,
+            Self::Fetch(Tls(_)) => KeyRefresh::Tls,
+            Self::Fetch(Timeout(_)) => KeyRefresh::Timeout,
+            Self::Fetch(TooLarge(_)) => KeyRefresh::TooLarge,
             Self::Status { .. } => KeyRefresh::Status,
-            Self::TooLarge => KeyRefresh::TooLarge,
-            Self::NotHttp(_) | Self::Compressed | Self::Set(_) => KeyRefresh::Invalid,
-        }
-    }
-}
-
-impl From<fetch::FetchError> for FetchError {
-    fn from(error: fetch::FetchError) -> Self {
-        match error {
-            fetch::FetchError::Unreachable(text) => Self::Unreachable(text),
-            fetch::FetchError::Tls(text) => Self::Tls(text),
-            fetch::FetchError::Timeout(limit) => Self::Timeout(limit),
-            fetch::FetchError::TooLarge(_) => Self::TooLarge,
-            fetch::FetchError::NotHttp(text) => Self::NotHttp(text),
-            fetch::FetchError::Compressed => Self::Compressed,
+            Self::Fetch(NotHttp(_) | Compressed) | Self::Set(_) => KeyRefresh::Invalid,
         }
     }
 }
@@ -91,7 +64,7 @@ pub(crate) async fn fetch(client: &fetch::Client, jwks: &Jwks) -> Result<ParsedS
         }
         JwksSource::File(file) => {
             let read = timeout(jwks.timeout, read_file(file.clone())).await;
-            read.unwrap_or(Err(FetchError::Timeout(jwks.timeout)))?.into()
+            read.unwrap_or(Err(fetch::FetchError::Timeout(jwks.timeout)))?.into()
         }
     };
     Ok(set::parse(&bytes)?)
@@ -106,7 +79,7 @@ async fn download(
     let request = Request::get(path)
         .header(ACCEPT, "application/jwk-set+json, application/json")
         .body(Bytes::new())
-        .map_err(|error| FetchError::Unreachable(error.to_string()))?;
+        .map_err(|error| fetch::FetchError::Unreachable(error.to_string()))?;
     let answer = client.send(to, request, Bounds { time, body: MAX_BYTES }).await?;
     match answer.status() {
         StatusCode::OK => Ok(answer.into_body()),
@@ -114,7 +87,7 @@ async fn download(
     }
 }
 
-async fn read_file(file: PathBuf) -> Result<Vec<u8>, FetchError> {
+async fn read_file(file: PathBuf) -> Result<Vec<u8>, fetch::FetchError> {
     let read = move || {
         // Opening a pipe would wait for who writes to it.
         if !std::fs::metadata(&file)?.is_file() {
@@ -125,8 +98,9 @@ async fn read_file(file: PathBuf) -> Result<Vec<u8>, FetchError> {
         Ok(bytes)
     };
     let bytes = spawn_blocking(read).await.unwrap_or_else(|error| Err(error.into()));
-    let bytes = bytes.map_err(|error| FetchError::Unreachable(format!("the file: {error}")))?;
-    if bytes.len() > MAX_BYTES { Err(FetchError::TooLarge) } else { Ok(bytes) }
+    let bytes =
+        bytes.map_err(|error| fetch::FetchError::Unreachable(format!("the file: {error}")))?;
+    if bytes.len() > MAX_BYTES { Err(fetch::FetchError::TooLarge(MAX_BYTES)) } else { Ok(bytes) }
 }
 
 /// The sets of large issuers have some ten keys of half a KiB.

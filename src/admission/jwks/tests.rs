@@ -39,7 +39,7 @@ fn kid(source: &KeySource) -> Option<String> {
 }
 
 fn refused() -> Result<Fetched, FetchError> {
-    Err(FetchError::Unreachable("refused".to_owned()))
+    Err(crate::fetch::FetchError::Unreachable("refused".to_owned()).into())
 }
 
 #[test]
