@@ -45,9 +45,7 @@ pub(crate) type Handler = fn(&Context, &Call) -> Result<Response<Bytes>, Failure
 pub(crate) enum Verb {
     /// GET and HEAD.
     Get,
-    /// POST.
     Post,
-    /// DELETE.
     Delete,
 }
 
@@ -72,7 +70,6 @@ pub(crate) struct Call {
 /// A path that leads somewhere.
 #[derive(Debug)]
 pub(crate) struct Found {
-    /// The resource.
     pub(crate) resource: &'static Resource,
     parameters: BTreeMap<&'static str, String>,
 }

@@ -52,7 +52,6 @@ pub(crate) enum KeyFault {
 /// A key read from a file.
 #[derive(Debug)]
 pub(crate) struct ParsedKey {
-    /// The key.
     pub(crate) key: DecodingKey,
     /// The `kid` of a JWK.
     pub(crate) kid: Option<String>,

@@ -53,9 +53,7 @@ pub(crate) struct AdminClient {
 /// What was answered.
 #[derive(Debug, Clone)]
 pub(crate) struct Answered {
-    /// The status.
     pub(crate) status: StatusCode,
-    /// The body.
     pub(crate) body: Value,
     /// The same as it was sent, in its order.
     pub(crate) text: String,
@@ -86,7 +84,6 @@ pub(crate) enum AdminError {
         file.display()
     )]
     Config {
-        /// The file.
         file: PathBuf,
         /// The first problem.
         first: String,
@@ -97,7 +94,6 @@ pub(crate) enum AdminError {
     /// The token file is unreadable or holds no token.
     #[error("cannot take a token from {}: {error}", file.display())]
     Token {
-        /// The file.
         file: PathBuf,
         /// What is wrong.
         error: String,
@@ -134,7 +130,6 @@ pub(crate) enum AdminError {
     /// The admin listener refused, and said why.
     #[error("{error} (HTTP {})", status.as_u16())]
     Refused {
-        /// The status.
         status: StatusCode,
         /// Its sentence.
         error: String,
@@ -161,7 +156,6 @@ impl AdminClient {
         Self { token_option, ..self }
     }
 
-    /// GET.
     pub(crate) async fn get(&self, path: &str) -> Result<Answered, AdminError> {
         self.ask(Method::GET, path).await
     }
@@ -171,7 +165,6 @@ impl AdminClient {
         self.ask(Method::POST, path).await
     }
 
-    /// DELETE.
     pub(crate) async fn delete(&self, path: &str) -> Result<Answered, AdminError> {
         self.ask(Method::DELETE, path).await
     }

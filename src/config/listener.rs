@@ -45,7 +45,6 @@ pub(crate) enum Bind {
     Systemd(String),
 }
 
-/// TLS of a listener.
 #[derive(Debug, Clone)]
 pub(crate) struct ListenerTls {
     /// Certificates, chosen by SNI; the first is the default. Never empty.

@@ -14,7 +14,6 @@ use crate::protocol::ws::close;
 pub(crate) struct Timeouts {
     /// TLS handshake (and PROXY header).
     pub(crate) tls_handshake: Duration,
-    /// Request head.
     pub(crate) request_head: Duration,
     /// No data message either way.
     pub(crate) idle: Option<Duration>,
@@ -70,7 +69,6 @@ pub(crate) enum LogFormat {
     Json,
 }
 
-/// Log levels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[allow(missing_docs, reason = "the names say it")]
 pub(crate) enum LogLevel {

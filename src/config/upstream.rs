@@ -9,7 +9,6 @@ use super::reader::{Node, Table};
 /// A group of equivalent endpoints (`[upstreams.NAME]`).
 #[derive(Debug, Clone)]
 pub(crate) struct Upstream {
-    /// The NAME.
     pub(crate) name: String,
     /// Never empty.
     pub(crate) endpoints: Vec<Endpoint>,

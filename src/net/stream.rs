@@ -21,7 +21,6 @@ pub(crate) enum Stream {
     Tcp(TcpStream),
     /// TLS to a client.
     Tls(Box<ServerTls>),
-    /// TLS to an upstream.
     UpstreamTls(Box<TlsStream<CountedTcp>>),
     /// Unix socket.
     Unix(UnixStream),

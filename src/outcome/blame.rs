@@ -5,7 +5,6 @@
 pub(crate) enum By {
     /// The client: it closed, broke the protocol or went away.
     Client,
-    /// The upstream.
     Upstream,
     /// The gateway, by one of its rules.
     Gateway,

@@ -7,7 +7,6 @@ use super::label::Label;
 /// Overrides of the close-code tables (`[close_codes]`).
 #[derive(Debug, Clone, Default)]
 pub(crate) struct CloseCodes {
-    /// By label.
     pub(crate) by_label: HashMap<Label, u16>,
     /// By negotiated subprotocol, then label.
     pub(crate) by_subprotocol: HashMap<String, HashMap<Label, u16>>,

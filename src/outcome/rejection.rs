@@ -57,10 +57,7 @@ pub enum Rejection {
     UpstreamUnreachable(String),
     /// The upstream answered without 101.
     #[error("the upstream answered {status} instead of 101")]
-    UpstreamRefused {
-        /// Its status.
-        status: u16,
-    },
+    UpstreamRefused { status: u16 },
     /// The upstream's answer breaks the protocol.
     #[error("the upstream's handshake is wrong: {0}")]
     UpstreamProtocol(&'static str),

@@ -76,24 +76,16 @@ pub(crate) enum Say {
     Close {
         /// Code; `None`: an empty Close.
         code: Option<u16>,
-        /// Reason.
         reason: String,
     },
     /// A Close frame if it can be written at once, then the connection is aborted.
-    CloseThenAbort {
-        /// Code.
-        code: u16,
-        /// Reason.
-        reason: String,
-    },
+    CloseThenAbort { code: u16, reason: String },
 }
 
 /// What both sides are told.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Settlement {
-    /// To the client.
     pub(crate) client: Say,
-    /// To the upstream.
     pub(crate) upstream: Say,
 }
 

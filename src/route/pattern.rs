@@ -48,7 +48,6 @@ pub(crate) enum PatternError {
     /// `/:id`, `/<id>`: a parameter as other routers write it.
     #[error("has {written:?}, which would be matched letter for letter; did you mean {{{name}}}?")]
     OtherParameter {
-        /// As written.
         written: String,
         /// The name in it, in the form that names have here.
         name: String,

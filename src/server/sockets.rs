@@ -41,7 +41,6 @@ pub(crate) enum NoSocket {
     /// Nothing of this name was passed.
     #[error("systemd has passed no socket called {name:?}; {passed}")]
     Unknown {
-        /// The name.
         name: String,
         /// What there is instead.
         passed: String,
@@ -49,7 +48,6 @@ pub(crate) enum NoSocket {
     /// It is of another kind.
     #[error("the socket {name:?} that systemd has passed {why}")]
     Unfit {
-        /// The name.
         name: String,
         /// What it is.
         why: &'static str,

@@ -17,7 +17,6 @@ use crate::net::tls::tls_connector;
 
 /// An upstream, with the state of its endpoints.
 pub(crate) struct Upstream {
-    /// Its name.
     pub(crate) name: Arc<str>,
     /// What the operator said.
     pub(crate) config: config::Upstream,

@@ -42,7 +42,6 @@ pub(crate) struct KeySource {
 
 /// A key set and its age.
 pub(crate) struct Fetched {
-    /// The keys.
     pub(crate) keys: KeySet,
     /// When the fetch that got them began.
     pub(crate) at: Instant,

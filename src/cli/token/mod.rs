@@ -80,7 +80,6 @@ pub(crate) enum TokenError {
     /// The key file cannot be read.
     #[error("cannot read {file:?}: {source}")]
     Read {
-        /// The file.
         file: PathBuf,
         /// Why.
         source: std::io::Error,
@@ -88,7 +87,6 @@ pub(crate) enum TokenError {
     /// The key file holds no key to sign with.
     #[error("{file:?} {fault}")]
     Key {
-        /// The file.
         file: PathBuf,
         /// What is wrong with it.
         fault: SigningKeyFault,

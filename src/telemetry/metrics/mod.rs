@@ -53,7 +53,6 @@ struct Shared {
 /// What a scrape answers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Scrape {
-    /// Content-Type.
     pub(crate) content_type: &'static str,
     /// Text exposition format 0.0.4.
     pub(crate) body: Vec<u8>,

@@ -22,7 +22,6 @@ use serde_json::{Value, json};
 pub(crate) struct DemoMaterial {
     /// The folder its files are in.
     pub(crate) dir: PathBuf,
-    /// The tokens.
     pub(crate) tokens: Tokens,
 }
 

@@ -8,7 +8,6 @@ use crate::upstream::answer::{MAX_HEAD, MAX_HEADERS};
 /// A head that is whole.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Head {
-    /// Status.
     pub(crate) status: u16,
     /// What stands behind the status.
     pub(crate) reason: String,

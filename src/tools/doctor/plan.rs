@@ -58,7 +58,6 @@ pub(crate) struct Address {
     pub(crate) secure: bool,
     /// Name or address, IPv6 without brackets.
     pub(crate) host: String,
-    /// Port.
     pub(crate) port: u16,
     /// Path, with the query as typed.
     pub(crate) path_and_query: String,

@@ -89,7 +89,6 @@ pub(crate) fn lost(was_reset: bool) -> Finding {
     )
 }
 
-/// No Pong.
 pub(crate) fn no_pong() -> Finding {
     Finding::new(
         "the server does not answer a Ping, which every WebSocket end must: its reading is blocked, or a proxy \
