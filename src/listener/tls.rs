@@ -298,11 +298,22 @@ struct BySni {
 
 impl ResolvesServerCert for BySni {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        let by_name = hello.server_name().and_then(|name| {
-            self.pairs.iter().find(|(names, _)| names.iter().any(|pattern| covers(pattern, name)))
-        });
-        by_name.or_else(|| self.pairs.first()).map(|(_, key)| Arc::clone(key))
+        let names = self.pairs.iter().map(|(names, _)| names.as_slice());
+        let chosen = hello.server_name().and_then(|name| most_specific(names, name));
+        self.pairs.get(chosen.unwrap_or_default()).map(|(_, key)| Arc::clone(key))
     }
+}
+
+/// Which of several certificates has this name: one that has it as it is before one with a wildcard. A name
+/// with the trailing dot of the DNS root is the same name (RFC 6066 section 3 has it without).
+fn most_specific<'a>(
+    certificates: impl Iterator<Item = &'a [String]> + Clone,
+    name: &str,
+) -> Option<usize> {
+    let name = name.strip_suffix('.').unwrap_or(name);
+    let exact = |names: &[String]| names.iter().any(|own| own.eq_ignore_ascii_case(name));
+    let wild = |names: &[String]| names.iter().any(|pattern| covers(pattern, name));
+    certificates.clone().position(exact).or_else(|| certificates.clone().position(wild))
 }
 
 impl fmt::Debug for BySni {
@@ -324,6 +335,29 @@ fn covers(pattern: &str, name: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_most_specific_certificate_wins_whatever_the_order() {
+        let owned = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
+        let certificates: [Vec<String>; 3] = [
+            owned(&["*.example.com", "example.com"]),
+            owned(&["chat.example.com"]),
+            owned(&["*.chat.example.com", "other.example.org"]),
+        ];
+        for (name, expected) in [
+            ("chat.example.com", Some(1)),
+            ("CHAT.example.com.", Some(1)),
+            ("a.example.com", Some(0)),
+            ("example.com.", Some(0)),
+            ("a.chat.example.com", Some(2)),
+            ("other.example.org", Some(2)),
+            ("nothing.example.org", None),
+            ("", None),
+        ] {
+            let names = certificates.iter().map(Vec::as_slice);
+            assert_eq!(most_specific(names, name), expected, "{name}");
+        }
+    }
 
     #[test]
     fn names_and_wildcards() {
