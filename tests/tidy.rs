@@ -22,7 +22,8 @@ fn files(folder: &str, endings: &[&str]) -> Vec<Source> {
         for entry in fs::read_dir(folder).unwrap() {
             let path = entry.unwrap().path();
             // What is installed or built there is not ours.
-            let is_foreign = ["node_modules", "target", ".cache"].iter().any(|n| path.ends_with(n));
+            let is_foreign =
+                ["node_modules", "target", ".cache", ".venv"].iter().any(|n| path.ends_with(n));
             if path.is_dir() {
                 folders.extend((!is_foreign).then_some(path));
             } else if path.extension().is_some_and(|ending| endings.iter().any(|e| *e == ending)) {
