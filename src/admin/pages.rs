@@ -38,7 +38,7 @@ pub(super) fn report_traffic(gateway: &Gateway, metrics: &Metrics) {
     let sessions = gateway.registry().snapshot();
     let unreported = sessions.iter().map(|s| (&*s.route, s.traffic.take_unreported()));
     metrics.add_traffic_by_label(unreported);
-    metrics.set_pending_bytes(gateway.registry().pending());
+    metrics.set_pending_bytes(gateway.registry().pending.total());
 }
 
 fn health(_: &Context, _: &Call) -> Result<Response<Bytes>, Failure> {

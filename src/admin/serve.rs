@@ -2,21 +2,23 @@
 
 use std::convert::Infallible;
 use std::fmt;
-use std::fs::Permissions;
+use std::fs::{File, Permissions};
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{Request, Response};
+use http::{Request, Response, StatusCode};
 use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use socket2::{Domain, SockAddr, Type};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, UnixListener};
 use tokio_util::task::TaskTracker;
@@ -121,7 +123,7 @@ impl AdminListener {
 
 /// Binds a Unix socket, taking the place of one that a killed process has left behind.
 async fn bind_unix(path: PathBuf) -> io::Result<Socket> {
-    let listener = match UnixListener::bind(&path) {
+    let listener = match listen_unix(&path) {
         Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
             if !std::fs::symlink_metadata(&path)?.file_type().is_socket() {
                 return Err(io::Error::new(error.kind(), "there is a file that is no socket"));
@@ -132,13 +134,25 @@ async fn bind_unix(path: PathBuf) -> io::Result<Socket> {
                 return Err(error);
             }
             std::fs::remove_file(&path)?;
-            UnixListener::bind(&path)?
+            listen_unix(&path)?
         }
         bound => bound?,
     };
-    // Whoever may write to it may ask anything: not left to whatever umask the process began with.
+    // Not left to whatever umask the process began with.
     std::fs::set_permissions(&path, Permissions::from_mode(OWNER_AND_GROUP))?;
     Ok(Socket::Unix(listener, SocketFile(path)))
+}
+
+/// Whoever may write to the socket may ask anything. Linux gives its file the mode of the socket, less the
+/// umask: no other user may write at any moment, also before it has its final mode.
+fn listen_unix(path: &Path) -> io::Result<UnixListener> {
+    let socket = socket2::Socket::new(Domain::UNIX, Type::STREAM, None)?;
+    let file = File::from(OwnedFd::from(socket.try_clone()?));
+    file.set_permissions(Permissions::from_mode(OWNER_AND_GROUP))?;
+    socket.bind(&SockAddr::unix(path)?)?;
+    socket.listen(BACKLOG)?;
+    socket.set_nonblocking(true)?;
+    UnixListener::from_std(std::os::unix::net::UnixListener::from(OwnedFd::from(socket)))
 }
 
 async fn serve(
@@ -151,10 +165,12 @@ async fn serve(
         let context = Context { gateway: current.gateway(), dashboard: Arc::clone(&dashboard) };
         async move {
             let (head, _) = request.into_parts();
-            let response = context
-                .gateway
-                .guards()
-                .map_or_else(Response::default, |guards| answer(guards, &context, &head));
+            // Many requests look at every session: not on a thread that relays them.
+            let answered = tokio::task::spawn_blocking(move || {
+                let guards = context.gateway.guards();
+                guards.map_or_else(Response::default, |guards| answer(guards, &context, &head))
+            });
+            let response = answered.await.unwrap_or_else(|_| failed());
             Ok::<Response<Full<Bytes>>, Infallible>(response.map(Full::new))
         }
     });
@@ -166,7 +182,16 @@ async fn serve(
         .await;
 }
 
+/// What a handler that panicked leaves to be said.
+fn failed() -> Response<Bytes> {
+    let mut response = Response::new(Bytes::from_static(b"internal error\n"));
+    *response.status_mut() = StatusCode::INTERNAL_SERVER_ERROR;
+    response
+}
+
 const OWNER_AND_GROUP: u32 = 0o660;
+/// Connections that may wait to be accepted.
+const BACKLOG: i32 = 128;
 const PAUSE: Duration = Duration::from_millis(100);
 const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -189,5 +214,15 @@ mod tests {
         // What a killed process leaves behind.
         drop(taken);
         assert!(bind_unix(path.clone()).await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn no_other_user_may_ever_write_to_the_socket() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("admin.sock");
+        let _listener = listen_unix(&path).unwrap();
+        // Before its final mode is set, and whatever the umask: with the usual 022 bind() alone gives 755.
+        let mode = std::fs::metadata(&path).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777 & !OWNER_AND_GROUP, 0, "{mode:o}");
     }
 }

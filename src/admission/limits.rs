@@ -15,6 +15,7 @@ use dashmap::mapref::one::RefMut;
 
 use crate::config::{ProcessLimits, Rate};
 use crate::outcome::rejection::Rejection;
+use crate::session::address::network_of;
 use crate::session::rate::Bucket;
 
 /// Places, taken and given back. How many there are says who takes one: that may change while they
@@ -53,6 +54,7 @@ impl Drop for Place {
 pub(crate) struct ConnectionPools {
     regular: Arc<Places>,
     refusing: Arc<Places>,
+    refusing_tls: Arc<Places>,
     refusing_closes: Arc<Places>,
 }
 
@@ -65,6 +67,11 @@ impl ConnectionPools {
     /// A place for a further connection that is only told why it is refused: a twentieth on top.
     pub(crate) fn take_refusing(&self, limits: &ProcessLimits) -> Option<Place> {
         self.refusing.take((limits.connections / 20).max(1))
+    }
+
+    /// A place to finish a TLS handshake that is over the rate of its address, only to refuse the request.
+    pub(crate) fn take_refusing_tls(&self) -> Option<Place> {
+        self.refusing_tls.take(REFUSING_TLS)
     }
 
     /// Connections that may become sessions, or are.
@@ -94,6 +101,8 @@ pub struct AddressTable {
 struct Entry {
     open: u32,
     bucket: Option<Bucket>,
+    /// TLS handshakes over that rate which are finished all the same.
+    excused: Option<Box<Bucket>>,
 }
 
 /// The place of one connection of an address.
@@ -111,7 +120,7 @@ impl AddressTable {
         limits: &ProcessLimits,
         now: Instant,
     ) -> Result<AddressPlace, Rejection> {
-        let mut entry = self.entry(key_of(address), now);
+        let mut entry = self.entry(network_of(address), now);
         entry.charge(limits, now)?;
         if limits.connections_per_address > 0 && entry.open >= limits.connections_per_address {
             return Err(Rejection::AddressLimit);
@@ -133,7 +142,15 @@ impl AddressTable {
         limits: &ProcessLimits,
         now: Instant,
     ) -> Result<(), Rejection> {
-        self.entry(key_of(address), now).charge(limits, now)
+        self.entry(network_of(address), now).charge(limits, now)
+    }
+
+    /// Whether a TLS handshake of an address that is over its rate is finished all the same, so that the
+    /// client can be told why: [`EXCUSED`] of each address.
+    pub(crate) fn excuses_tls(&self, address: IpAddr, now: Instant) -> bool {
+        let mut entry = self.entry(network_of(address), now);
+        let bucket = entry.excused.get_or_insert_with(|| Box::new(Bucket::new(EXCUSED, now)));
+        bucket.take(now).is_ok()
     }
 
     fn entry(&self, key: IpAddr, now: Instant) -> RefMut<'_, IpAddr, Entry> {
@@ -239,17 +256,10 @@ impl Drop for AddressPlace {
     }
 }
 
-/// What is counted as one address: an IPv6 host owns its whole /64.
-fn key_of(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V4(address) => IpAddr::V4(address),
-        IpAddr::V6(address) => {
-            let prefix = u128::from(address) & !u128::from(u64::MAX);
-            IpAddr::V6(Ipv6Addr::from(prefix))
-        }
-    }
-}
-
+/// TLS handshakes of one address that are finished although they are over its rate.
+const EXCUSED: Rate = Rate { per_second: 8.0, burst: 8 };
+/// The same of all addresses, at a time.
+const REFUSING_TLS: usize = 256;
 const MOST_ADDRESSES: usize = 100_000;
 /// The entries that all addresses beyond that share.
 const SHARED: u64 = 4096;

@@ -1,7 +1,8 @@
 //! Sessions per user, counted in this process: the [`Limiter`] of a gateway on its own. No I/O.
 //!
 //! Two tabs that reconnect at once would evict each other for ever; a user who causes more than three
-//! times the limit of evictions within a minute is refused instead.
+//! times the limit of evictions within a minute is refused instead. Only evictions of sessions whose client
+//! answered its Close count: a phone whose network flaps leaves dead ones behind, and may come back.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -176,14 +177,14 @@ impl Limiter for UserTable {
             left.is_some_and(|left| now.saturating_duration_since(left) < REMEMBERED);
         let most = if limit.sessions == 0 { usize::MAX } else { limit.sessions as usize };
         let excess = entry.open.len().saturating_sub(most);
-        entry.recent_evictions(now);
-        let evict: Vec<_> = entry.open.drain(..excess).collect();
-        if excess > 0 {
-            entry.evictions_since.get_or_insert(now);
-            entry.evictions =
-                entry.evictions.saturating_add(u32::try_from(excess).unwrap_or(u32::MAX));
-        }
+        let evict = entry.open.drain(..excess).collect();
         Confirmed { evict, is_reconnect }
+    }
+
+    fn evicted_alive(&self, key: &UserKey, now: Instant) {
+        let Some(mut entry) = self.entries.get_mut(key) else { return };
+        entry.evictions = entry.recent_evictions(now).saturating_add(1);
+        entry.evictions_since.get_or_insert(now);
     }
 
     fn release(&self, key: &UserKey, session: Option<SessionId>, now: Instant) {
@@ -312,7 +313,10 @@ mod tests {
         for id in 0..10 {
             match users.reserve(limit).await {
                 Ok(mut place) => {
-                    place.confirm(SessionId::new(id), Instant::now());
+                    let now = Instant::now();
+                    for _ in place.confirm(SessionId::new(id), now).evict {
+                        place.eviction().was_alive(now);
+                    }
                     places.push(place);
                 }
                 Err(rejection) => {
@@ -325,6 +329,19 @@ mod tests {
         assert_eq!(refused_at, Some(4));
         let later = Instant::now() + Duration::from_secs(61);
         assert!(users.table.try_evicting(&key("ann"), 1, later).is_ok());
+    }
+
+    #[tokio::test]
+    async fn evicting_the_dead_counts_against_no_user() {
+        let users = Users::new();
+        let limit = limit(1, WhenUserFull::EvictOldest);
+        let mut places = Vec::new();
+        for id in 0..100 {
+            let mut place = users.reserve(limit).await.unwrap();
+            let evicted = place.confirm(SessionId::new(id), Instant::now()).evict;
+            assert_eq!(evicted.len(), usize::from(id > 0));
+            places.push(place);
+        }
     }
 
     #[tokio::test]

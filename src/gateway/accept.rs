@@ -15,7 +15,9 @@ use super::process::Current;
 use super::{Gateway, connection};
 use crate::admission::limits::{AddressPlace, Place};
 use crate::listener::{Listener, ListenerKey};
+use crate::net::stream::tune;
 use crate::outcome::rejection::Rejection;
+use crate::telemetry::labels::DropReason;
 use crate::telemetry::metrics::GaugeGuard;
 
 /// A connection as it was accepted.
@@ -39,6 +41,8 @@ pub(crate) struct SocketPlace {
     /// `None` while it waits for a further request: another may be given it then.
     pub(crate) process: Option<Place>,
     address: Option<AddressPlace>,
+    /// One of the few that finish a TLS handshake only to be refused.
+    refusing: Option<Place>,
     _gauge: GaugeGuard,
 }
 
@@ -170,58 +174,78 @@ fn arrive(
     let at = Instant::now();
     // An address is held to account here only if it is the client's own.
     let client = (!listener.trusts(peer.ip())).then(|| peer.ip());
-    let Some((place, refusal)) = take_place(gateway, listener, client, at) else {
-        gateway.telemetry().connection_dropped(&listener.label, peer.ip());
-        return;
+    let (place, refusal) = match take_place(gateway, listener, client, at) {
+        Ok(taken) => taken,
+        Err(reason) => {
+            return gateway.telemetry().connection_dropped(&listener.label, peer.ip(), reason);
+        }
     };
-    // A relay must not wait for more bytes; where it fails, the socket is gone anyway.
-    let _ = tcp.set_nodelay(true);
+    tune(&tcp);
     let under_way = gateway.process().handshakes.token();
     let (of, listener) = (Arc::clone(gateway), Arc::clone(listener));
     let arrival = Arrival { gateway: of, listener, tcp, peer, at, place, refusal, under_way };
     gateway.tasks().spawn(connection::serve(current.clone(), arrival));
 }
 
-/// A place for a connection, or one where its request is refused for lack of one; `None`: not even
-/// that.
+/// A place for a connection, or one where its request is refused for lack of one.
+///
+/// # Errors
+///
+/// Why there is not even that.
 fn take_place(
     gateway: &Gateway,
     listener: &Listener,
     client: Option<IpAddr>,
     now: Instant,
-) -> Option<(SocketPlace, Option<Rejection>)> {
+) -> Result<(SocketPlace, Option<Rejection>), DropReason> {
     let (process, limits) = (gateway.process(), &gateway.config().limits);
     let pools = &process.connections;
     let regular = pools.take_regular(limits).or_else(|| process.idle.revoke());
-    let (place, address, refusal) = match regular {
-        None => (pools.take_refusing(limits)?, None, Some(Rejection::Overloaded)),
-        Some(place) => {
-            let admitted = client.map(|client| process.addresses.admit(client, limits, now));
-            match admitted.transpose() {
-                Ok(address) => (place, address, None),
-                Err(rejection) => (pools.take_refusing(limits)?, None, Some(rejection)),
-            }
-        }
-    };
     let gauge = gateway.telemetry().metrics.connection(&listener.label);
-    Some((SocketPlace { process: Some(place), address, _gauge: gauge }, refusal))
+    let mut taken = SocketPlace { process: regular, address: None, refusing: None, _gauge: gauge };
+    let refusal = match (&taken.process, client) {
+        (None, _) => {
+            taken.process = Some(pools.take_refusing(limits).ok_or(DropReason::NoPlace)?);
+            Some(Rejection::Overloaded)
+        }
+        (Some(_), None) => None,
+        (Some(_), Some(client)) => taken.count(gateway, listener, client, now)?,
+    };
+    Ok((taken, refusal))
 }
 
 impl SocketPlace {
-    /// Counts the connection for its client's address, which its PROXY header has named: the refusal if
-    /// that has too many, and then a place where it is only refused. `None`: there is not even that.
-    pub(crate) fn count(&mut self, gateway: &Gateway, client: IpAddr) -> Option<Option<Rejection>> {
+    /// Counts the connection for its client's address, once that is known: the refusal if it has too
+    /// many, and then a place where it is only refused.
+    ///
+    /// # Errors
+    ///
+    /// Why there is not even that.
+    pub(crate) fn count(
+        &mut self,
+        gateway: &Gateway,
+        listener: &Listener,
+        client: IpAddr,
+        now: Instant,
+    ) -> Result<Option<Rejection>, DropReason> {
         let (process, limits) = (gateway.process(), &gateway.config().limits);
-        match process.addresses.admit(client, limits, Instant::now()) {
+        let rejection = match process.addresses.admit(client, limits, now) {
             Ok(place) => {
                 self.address = Some(place);
-                Some(None)
+                return Ok(None);
             }
-            Err(rejection) => {
-                self.process = Some(process.connections.take_refusing(limits)?);
-                Some(Some(rejection))
-            }
+            Err(rejection) => rejection,
+        };
+        // A TLS handshake costs more than all that follows: few are finished only for a refusal.
+        let is_over_rate = matches!(rejection, Rejection::RateLimited { .. });
+        if listener.tls.is_some() && is_over_rate {
+            let is_excused = process.addresses.excuses_tls(client, now);
+            let place = is_excused.then(|| process.connections.take_refusing_tls()).flatten();
+            self.refusing = Some(place.ok_or(DropReason::RateLimited)?);
         }
+        let place = process.connections.take_refusing(limits);
+        self.process = Some(place.ok_or(DropReason::NoPlace)?);
+        Ok(Some(rejection))
     }
 
     /// The connection waits for a further request.

@@ -41,7 +41,10 @@ pub(crate) async fn serve(current: Current, arrival: Arrival) {
                 drop(connection.under_way.take());
                 return gateway.refuse(connection.http, *refusal, connection.place).await;
             }
-            Handled::Gone(record) => return gateway.telemetry().connection_recorded(record),
+            Handled::Gone(record) => {
+                linger::leave(&mut connection.http.into_stream()).await;
+                return gateway.telemetry().connection_recorded(record);
+            }
         }
     }
     connection.close().await;
@@ -93,7 +96,13 @@ impl Connection {
         let is_named = address != direct && !listener.trusts(address.ip());
         if is_named && refusal.is_none() {
             // Now that it is known, and not with the request: a client may never send one.
-            refusal = place.count(&gateway, address.ip())?;
+            match place.count(&gateway, &listener, address.ip(), Instant::now()) {
+                Ok(counted) => refusal = counted,
+                Err(reason) => {
+                    gateway.telemetry().connection_dropped(&listener.label, address.ip(), reason);
+                    return None;
+                }
+            }
         }
         let began = Instant::now();
         let stream = match secure(&listener, tcp, timeouts).await {

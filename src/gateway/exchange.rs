@@ -23,7 +23,6 @@ use crate::handshake::{response, subprotocol};
 use crate::listener::{Listener, Peer};
 use crate::outcome::blame::{By, Phase};
 use crate::outcome::rejection::Rejection;
-use crate::outcome::settle::Ending;
 use crate::relay::{self, Held};
 use crate::route::RouteId;
 use crate::session::id::SessionId;
@@ -269,7 +268,7 @@ impl Gateway {
         let confirmed = place.confirm(id, Instant::now());
         for evicted in confirmed.evict {
             if let Some(session) = self.registry().get(evicted) {
-                session.order(Order::End(Ending::Replaced));
+                session.order(Order::Evict(Box::new(place.eviction())));
             }
             self.telemetry().user_evicted(EvictionReason::UserLimit, evicted, id);
         }

@@ -160,8 +160,8 @@ pub(crate) fn empty(
     process.sheds.begin(what, &process.tasks, Arc::default(), async move {
         let mut window = window;
         loop {
-            let mut sessions = registry.snapshot();
-            sessions.retain(|session| session.is_on(&name, &endpoint.label));
+            let (name, label) = (Arc::clone(&name), Arc::clone(&endpoint.label));
+            let sessions = registry.find(move |session| session.is_on(&name, &label)).await;
             close(sessions, std::mem::take(&mut window), || true).await;
             if endpoint.state.sessions() == 0 {
                 return telemetry.endpoint_emptied(id);

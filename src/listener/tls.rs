@@ -285,9 +285,15 @@ fn build(
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     // Stateless tickets: a session that can be resumed costs no memory here. One is enough, as a
     // WebSocket client opens one connection.
-    config.ticketer = aws_lc_rs::Ticketer::new().map_err(|error| error.to_string())?;
     config.session_storage = Arc::new(tokio_rustls::rustls::server::NoServerSessionStorage {});
-    config.send_tls13_tickets = 1;
+    // A resumed session is not asked for its certificate, which may have expired since: such clients are
+    // checked each time.
+    if authorities.is_none() {
+        config.ticketer = aws_lc_rs::Ticketer::new().map_err(|error| error.to_string())?;
+        config.send_tls13_tickets = 1;
+    } else {
+        config.send_tls13_tickets = 0;
+    }
     Ok(config)
 }
 

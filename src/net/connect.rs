@@ -10,7 +10,7 @@ use tokio_rustls::rustls::pki_types::ServerName;
 
 use super::eyeballs;
 use super::names::Names;
-use super::stream::Stream;
+use super::stream::{Stream, tune};
 use super::tls_fault::{CertificateFault, TlsFault};
 use crate::config::Target;
 
@@ -179,8 +179,7 @@ pub(crate) async fn reach(
 async fn tcp(host: &str, port: u16, names: &Names) -> Result<TcpStream, ConnectError> {
     let addresses = names.resolve(host).await.map_err(ConnectError::Dns)?;
     let stream = eyeballs::connect(&addresses, port).await.map_err(ConnectError::Socket)?;
-    // A relay must not wait for more bytes; where it fails, the socket is gone anyway.
-    let _ = stream.set_nodelay(true);
+    tune(&stream);
     Ok(stream)
 }
 

@@ -17,3 +17,35 @@ thread_local! {
 pub(crate) fn with<T>(use_it: impl FnOnce(&mut [u8]) -> T) -> T {
     BUFFER.with_borrow_mut(|buffer| use_it(buffer))
 }
+
+/// Gives back most of what a buffer holds beyond its content, so that what it costs is what it holds.
+pub(crate) fn shrink(buffer: &mut Vec<u8>) {
+    if buffer.capacity() > 2 * buffer.len() + SPARE {
+        buffer.shrink_to_fit();
+    }
+}
+
+/// Bytes that are not worth another allocation.
+const SPARE: usize = 512;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_buffer_costs_at_most_about_twice_its_content() {
+        for (capacity, len, stays) in [
+            (65_536, 1, false),
+            (65_536, 32_000, false),
+            (65_536, 33_000, true),
+            (600, 50, true),
+            (9000, 0, false),
+        ] {
+            let mut buffer = Vec::with_capacity(capacity);
+            buffer.resize(len, 7_u8);
+            shrink(&mut buffer);
+            assert_eq!(buffer.capacity() >= capacity, stays, "{capacity} {len}");
+            assert_eq!(buffer, vec![7; len]);
+        }
+    }
+}

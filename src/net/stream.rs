@@ -4,11 +4,11 @@
 //! carries it.
 
 use std::io;
-use std::pin::Pin;
-use std::task::{Context, Poll, ready};
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll, Waker, ready};
 
 use socket2::SockRef;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf, Ready};
 use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::client::TlsStream;
 
@@ -58,6 +58,23 @@ impl Stream {
         }
     }
 
+    /// Whether the peer has sent FIN or RST, whatever may stand unread before it: known from the last
+    /// event of the socket, without a system call.
+    pub(crate) fn has_ended(&self) -> bool {
+        let is_closed = |ready: Ready| ready.is_read_closed() || ready.is_error();
+        let mut context = Context::from_waker(Waker::noop());
+        // Only looked at: nothing waits for it.
+        let polled = match self {
+            Self::Unix(unix) => pin!(unix.ready(Interest::READABLE)).poll(&mut context),
+            Self::Tcp(tcp) => pin!(tcp.ready(Interest::READABLE)).poll(&mut context),
+            Self::Tls(tls) => pin!(tls.tcp().ready(Interest::READABLE)).poll(&mut context),
+            Self::UpstreamTls(tls) => {
+                pin!(tls.get_ref().0.tcp.ready(Interest::READABLE)).poll(&mut context)
+            }
+        };
+        matches!(polled, Poll::Ready(Ok(ready)) if is_closed(ready))
+    }
+
     /// Bytes in the socket's send queue: written, and not yet taken by the peer. `None` where the system
     /// does not say.
     pub(crate) fn queued(&self) -> Option<u64> {
@@ -79,6 +96,17 @@ impl Stream {
         }
     }
 }
+
+/// Prepares a TCP connection for relaying: nothing waits for more bytes, and the kernel takes no more than
+/// [`NOTSENT_LOWAT`] bytes that it cannot send yet. Where that fails, the socket is gone anyway.
+pub(crate) fn tune(tcp: &TcpStream) {
+    let _ = tcp.set_nodelay(true);
+    let _ = SockRef::from(tcp).set_tcp_notsent_lowat(NOTSENT_LOWAT);
+}
+
+/// Bytes not sent that a socket's send queue holds at most; what was sent and not acknowledged comes on
+/// top. Less would cut writes of 64 KiB into parts.
+const NOTSENT_LOWAT: u32 = 128 * 1024;
 
 impl From<TcpStream> for CountedTcp {
     fn from(tcp: TcpStream) -> Self {

@@ -160,6 +160,7 @@ fn blame(violation: Violation) -> u16 {
         | Violation::CloseCode(_) => 1002,
         Violation::Utf8 => 1007,
         Violation::Size | Violation::Fragments => 1009,
+        Violation::EmptyRecords => 1008,
     }
 }
 
@@ -167,7 +168,8 @@ impl Ending {
     /// One of each kind whose code is the gateway's choice, and of each code where a kind has several:
     /// for whoever has to know beforehand what can be told.
     pub(crate) fn decided() -> Vec<Self> {
-        let violations = [Violation::Rsv, Violation::Utf8, Violation::Size];
+        let violations =
+            [Violation::Rsv, Violation::Utf8, Violation::EmptyRecords, Violation::Size];
         let others = [
             Self::ClientClosedIllegally(NEVER_ON_THE_WIRE),
             Self::UpstreamClosedIllegally(NEVER_ON_THE_WIRE),

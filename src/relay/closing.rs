@@ -25,6 +25,8 @@ pub(super) struct Report {
     pub(super) client: CloseStatus,
     /// The same of the upstream.
     pub(super) upstream: CloseStatus,
+    /// The client ended its connection when it was sent Close.
+    pub(super) client_answered: bool,
     /// A side was left with an unfinished frame.
     pub(super) cut_frame: bool,
     /// A peer's Close was relayed and the other end did not answer it.
@@ -68,6 +70,7 @@ pub(super) async fn conclude(
         farewell::end(upstream, Side::Upstream, upstream_bye, patience)
     );
     let cut_frame = cut_frame || ends.0.lost || ends.1.lost;
+    let client_answered = ends.0.answered;
     let (mut client, mut upstream) = (ends.0.told, ends.1.told);
     // Who began the closing and left before it could be answered has closed all the same.
     match ending {
@@ -75,7 +78,7 @@ pub(super) async fn conclude(
         Ending::UpstreamClosed(status) if upstream == CloseStatus::None => upstream = *status,
         _ => {}
     }
-    Report { client, upstream, cut_frame, reply_missing }
+    Report { client, upstream, client_answered, cut_frame, reply_missing }
 }
 
 /// After one side's Close: goes on relaying what the other side still says, up to its Close, which is

@@ -5,6 +5,7 @@
 //! does not take (in its leg), and the begin of a frame that is not whole (here), is kept in the session,
 //! and while anything waits to be written nothing more is read.
 
+use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Instant;
@@ -16,6 +17,7 @@ use super::leg::Leg;
 use super::limit::RateLimit;
 use crate::config::{MessageRate, OverRate};
 use crate::net::scratch;
+use crate::net::server_tls::TooManyEmptyRecords;
 use crate::protocol::ws::close::CloseStatus;
 use crate::protocol::ws::inspector::{
     Content, FrameInspector, FrameLimits, Step, control_payload_is,
@@ -107,9 +109,9 @@ impl Direction {
         self.limit.as_ref()?.paused_until()
     }
 
-    /// Bytes that wait to be judged.
+    /// Bytes of memory held for what waits to be judged.
     pub(crate) fn held(&self) -> usize {
-        self.waiting.len()
+        self.waiting.capacity()
     }
 
     /// Whether the source is being read: not while its bytes cannot be passed on to `sink`.
@@ -146,8 +148,9 @@ impl Direction {
         }
     }
 
-    /// Moves what can be moved. Pending: nothing more for now, with wakers registered. Once this
-    /// direction has ended, what is left is still written, and the end told again.
+    /// Moves what can be moved, but no more than a few reads of it, so that the other direction and
+    /// the thread's other sessions have their turns. Pending: nothing more for now, with wakers registered.
+    /// Once this direction has ended, what is left is still written, and the end told again.
     pub(crate) fn poll(
         &mut self,
         cx: &mut Context<'_>,
@@ -155,7 +158,7 @@ impl Direction {
         sink: &mut Leg,
         around: &mut Around<'_>,
     ) -> Poll<End> {
-        loop {
+        for _ in 0..READS_PER_POLL {
             let written = sink.outlet.poll_write(cx, &mut sink.stream, around.now);
             if let Some(end) = self.ended {
                 return Poll::Ready(end);
@@ -171,6 +174,8 @@ impl Direction {
                 return self.end(end);
             }
         }
+        cx.waker().wake_by_ref();
+        Poll::Pending
     }
 
     fn end(&mut self, end: End) -> Poll<End> {
@@ -202,8 +207,8 @@ impl Direction {
                 None => free,
             });
             let result = ready!(Pin::new(&mut source.stream).poll_read(cx, &mut read));
-            if result.is_err() || read.filled().is_empty() {
-                return Poll::Ready(Some(End::SourceLost));
+            if let Some(end) = lost_by(&result, read.filled().is_empty()) {
+                return Poll::Ready(Some(end));
             }
             filled += read.filled().len();
             source.alive.heard(around.now);
@@ -224,12 +229,10 @@ impl Direction {
 
     /// Keeps what waits to be judged; owns no buffer while that is nothing.
     fn keep(&mut self, to_judge: &[u8]) {
-        if !to_judge.is_empty() {
-            self.waiting.clear();
-            self.waiting.extend_from_slice(to_judge);
-        } else if self.waiting.capacity() > 0 {
-            self.waiting = Vec::new();
-        }
+        self.waiting.clear();
+        self.waiting.reserve_exact(to_judge.len());
+        self.waiting.extend_from_slice(to_judge);
+        scratch::shrink(&mut self.waiting);
     }
 
     /// Judges `buffer[..filled]`: how much of its front may pass, and whether the direction ends
@@ -378,5 +381,19 @@ impl Direction {
             }
             Content::Close(_) => {}
         }
+    }
+}
+
+/// Reads of 64 KiB at most that one direction may take in a row.
+const READS_PER_POLL: usize = 4;
+
+/// How a direction ends by what came of reading, if it does.
+fn lost_by(read: &io::Result<()>, is_nothing: bool) -> Option<End> {
+    match read {
+        Ok(()) => is_nothing.then_some(End::SourceLost),
+        Err(error) if error.get_ref().is_some_and(|error| error.is::<TooManyEmptyRecords>()) => {
+            Some(End::Broken(Violation::EmptyRecords))
+        }
+        Err(_) => Some(End::SourceLost),
     }
 }

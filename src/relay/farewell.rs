@@ -129,6 +129,13 @@ pub(super) struct Ended {
     pub(super) told: CloseStatus,
     /// Bytes were lost that it was to get: it was reset before it had taken them.
     pub(super) lost: bool,
+    /// It sent FIN, behind its Close if it sent one.
+    pub(super) answered: bool,
+}
+
+impl Ended {
+    /// It was sent nothing, or not to the end.
+    const UNTOLD: Self = Self { told: CloseStatus::None, lost: false, answered: false };
 }
 
 /// A connection that is being ended, and what it has taken.
@@ -147,10 +154,13 @@ pub(super) async fn end(leg: Leg, side: Side, bye: Farewell, patience: Patience<
     let taking = Taking::new(&stream, handed);
     let mut closing = Closing { stream, handed, taking, patience };
     match bye.manner {
-        Manner::Gone => Ended { told: CloseStatus::None, lost: false },
+        Manner::Gone => {
+            linger::leave(&mut closing.stream).await;
+            Ended::UNTOLD
+        }
         Manner::Cut => {
             closing.stream.abort_on_drop();
-            Ended { told: CloseStatus::None, lost: false }
+            Ended::UNTOLD
         }
         Manner::Abort => {
             let written = write_at_once(&mut closing.stream, &bye.bytes).await;
@@ -158,7 +168,7 @@ pub(super) async fn end(leg: Leg, side: Side, bye: Farewell, patience: Patience<
             closing.stream.abort_on_drop();
             let told = if written && has_arrived { bye.told } else { CloseStatus::None };
             // That it takes nothing is why it is ended.
-            Ended { told, lost: false }
+            Ended { told, ..Ended::UNTOLD }
         }
         Manner::Orderly => closing.orderly(side, &bye).await,
     }
@@ -167,14 +177,14 @@ pub(super) async fn end(leg: Leg, side: Side, bye: Farewell, patience: Patience<
 impl Closing<'_> {
     async fn orderly(mut self, side: Side, bye: &Farewell) -> Ended {
         let is_sent = self.write(&bye.bytes).await;
-        let is_over = is_sent && self.wait_for_end(side).await;
-        let lost = !is_over && self.stream.queued().is_none_or(|queued| queued > 0);
+        let end = if is_sent { self.wait_for_end(side).await } else { None };
+        let lost = end.is_none() && self.stream.queued().is_none_or(|queued| queued > 0);
         // Given up: the kernel is not to go on for a peer that takes nothing.
         if !is_sent || lost {
             self.stream.abort_on_drop();
         }
         let told = if is_sent && !lost { bye.told } else { CloseStatus::None };
-        Ended { told, lost }
+        Ended { told, lost, answered: end == Some(true) }
     }
 
     /// Writes all; false: it could not.
@@ -190,17 +200,17 @@ impl Closing<'_> {
     }
 
     /// Towards the client the gateway ends first, and reads until its FIN; upstream it waits for the FIN.
-    /// False: the peer did not end.
-    async fn wait_for_end(&mut self, side: Side) -> bool {
+    /// Whether the peer ended with FIN; `None`: it did not end.
+    async fn wait_for_end(&mut self, side: Side) -> Option<bool> {
         if side == Side::Client {
             let shut = self.follow(|stream, cx| Pin::new(stream).poll_shutdown(cx)).await;
             match shut {
                 Some(Ok(())) => {}
-                Some(Err(_)) => return true,
-                None => return false,
+                Some(Err(_)) => return Some(false),
+                None => return None,
             }
         }
-        self.follow(linger::poll_discard).await.is_some()
+        self.follow(linger::poll_discard).await
     }
 
     /// Goes on with `step` for as long as the peer takes what it was sent.

@@ -49,7 +49,8 @@ pub(super) struct Leg {
 }
 
 impl Leg {
-    pub(super) fn new(stream: Stream, place: Held, alive: Keepalive) -> Self {
+    pub(super) fn new(opened: Opened, alive: Keepalive) -> Self {
+        let Opened { stream, place, .. } = opened;
         Self { stream, outlet: Outlet::default(), alive, stall: None, asked: None, place }
     }
 

@@ -6,6 +6,7 @@
 //! the deadlines, [`closing`] carries the end out.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use tokio_util::sync::CancellationToken;
 
@@ -101,7 +102,11 @@ pub(crate) async fn run(environment: Arc<Environment>, opening: Opening) {
             drain_code: config.drain.code,
         },
     );
+    let evicted = relay.evicted.take();
     let report = Box::pin(closing::conclude(relay, &ending, settlement)).await;
+    if let Some(eviction) = evicted.filter(|_| report.client_answered) {
+        eviction.was_alive(Instant::now());
+    }
     let phase = if report.reply_missing { Phase::Closing } else { Phase::Relay };
     let mut record = unrecorded.ended(Outcome::Ended(ending.label()), ending.by(), phase);
     record.steps.relay = Some(relayed);

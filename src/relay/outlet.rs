@@ -8,6 +8,7 @@ use std::time::Instant;
 
 use tokio::io::AsyncWrite;
 
+use crate::net::scratch;
 use crate::net::stream::Stream;
 
 /// Bytes on their way to a connection.
@@ -44,9 +45,9 @@ impl Outlet {
         sink.taken_under_tls().unwrap_or(self.handed)
     }
 
-    /// Bytes held, those in the sink's TLS buffers included while they wait.
+    /// Bytes of memory held, those in the sink's TLS buffers included while they wait.
     pub(crate) fn held(&self) -> usize {
-        self.ready.len() + if self.stalled.is_some() { self.unflushed } else { 0 }
+        self.ready.capacity() + if self.stalled.is_some() { self.unflushed } else { 0 }
     }
 
     /// Puts a whole frame behind what may be written.
@@ -70,6 +71,7 @@ impl Outlet {
             match Pin::new(&mut *sink).poll_write(cx, &self.ready) {
                 Poll::Ready(Ok(written)) if written > 0 => {
                     self.ready.drain(..written);
+                    scratch::shrink(&mut self.ready);
                     self.wrote(sink, written);
                 }
                 Poll::Ready(_) => return Poll::Ready(Err(Gone)),
@@ -119,7 +121,9 @@ impl Outlet {
                 Ok(())
             }
         };
-        self.ready.extend_from_slice(bytes.get(written..).unwrap_or_default());
+        let left = bytes.get(written..).unwrap_or_default();
+        self.ready.reserve_exact(left.len());
+        self.ready.extend_from_slice(left);
         result
     }
 

@@ -3,7 +3,7 @@
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio::time::Sleep;
 
@@ -13,7 +13,6 @@ use super::ending::ending_of;
 use super::keepalive::Keepalive;
 use super::leg::{Leg, Opened};
 use super::probes::Probes;
-
 use super::timers;
 use super::trace::Watched;
 use super::{Environment, random_bytes};
@@ -22,6 +21,8 @@ use crate::protocol::ws::inspector::FrameLimits;
 use crate::protocol::ws::message::{self, Masking};
 use crate::protocol::ws::violation::Side;
 use crate::route::RouteId;
+use crate::session::limiter::Eviction;
+use crate::session::pending::{Cause, Held};
 use crate::session::registry::{Lease, Order, Probe, SessionHandle};
 use crate::session::trace::Trace;
 use crate::telemetry::labels::LimitAction;
@@ -41,12 +42,15 @@ pub(super) struct Relay {
     /// Until when its identity counts.
     pub(super) lease: Lease,
     pub(super) probes: Probes,
+    /// Who is to know whether the client that had to make room was alive.
+    pub(super) evicted: Option<Box<Eviction>>,
     /// Whose frames are told, as long as somebody watches.
     pub(super) trace: Option<Arc<Trace>>,
     /// Payload of our own Pings, so that their Pongs are known.
     marker: [u8; 8],
-    /// Bytes held, as last reported to the registry.
-    accounted: usize,
+    /// Whose direction is moved first in the next poll.
+    next_first: Side,
+    accounted: Accounted,
     /// The handle knows our waker.
     listens: bool,
 }
@@ -86,16 +90,8 @@ impl Relay {
                 &upstream.arrived,
                 now,
             ),
-            client: Leg::new(
-                client.stream,
-                client.place,
-                alive(pings.client_ping, pings.client_pong),
-            ),
-            upstream: Leg::new(
-                upstream.stream,
-                upstream.place,
-                alive(pings.upstream_ping, pings.upstream_pong),
-            ),
+            client: Leg::new(client, alive(pings.client_ping, pings.client_pong)),
+            upstream: Leg::new(upstream, alive(pings.upstream_ping, pings.upstream_pong)),
             last_data: now,
             timer: Box::pin(tokio::time::sleep_until((now + timers::FAR).into())),
             next_look: now,
@@ -103,8 +99,10 @@ impl Relay {
             handle: Arc::clone(handle),
             lease: Lease::default(),
             probes: Probes::default(),
+            evicted: None,
             marker: random_bytes(),
-            accounted: 0,
+            next_first: Side::Client,
+            accounted: Accounted::default(),
             listens: false,
             environment,
         }
@@ -122,6 +120,11 @@ impl Relay {
         for order in self.handle.take_orders() {
             match order {
                 Order::End(ending) => ordered = ordered.or(Some(ending)),
+                Order::Evict(eviction) if ordered.is_none() => {
+                    self.evicted = Some(eviction);
+                    ordered = Some(Ending::Replaced);
+                }
+                Order::Evict(_) => {}
                 Order::Probe(probe) => self.ask_client(probe, now),
                 Order::Trace(trace) => self.watch(trace, now),
                 Order::Lease(lease) => {
@@ -136,7 +139,7 @@ impl Relay {
         if let Poll::Ready(ending) = self.poll_directions(cx, now) {
             return Poll::Ready(ending);
         }
-        self.account();
+        self.account(now);
         self.handle.data_passed(self.last_data);
         // A message that passes puts deadlines off, never forward: they need not be looked at for it.
         if now < self.next_look && !self.is_held_up() {
@@ -149,14 +152,20 @@ impl Relay {
     fn is_held_up(&self) -> bool {
         self.upstream.stalled_since().is_some()
             || self.client.stalled_since().is_some()
-            || self.to_upstream.paused_until().is_some()
+            || self.is_paused()
     }
 
-    /// Moves both directions. When a sink is found gone, what it may still have said is read first:
+    /// Moves both directions, each first in its turn. When a sink is found gone, what it may still have said is read first:
     /// its Close can be waiting behind our failed write.
     fn poll_directions(&mut self, cx: &mut Context<'_>, now: Instant) -> Poll<Ending> {
-        let mut from_client = self.poll_direction(Side::Client, cx, now);
-        let from_upstream = self.poll_direction(Side::Upstream, cx, now);
+        let first = self.next_first;
+        self.next_first = first.other();
+        let one = self.poll_direction(first, cx, now);
+        let other = self.poll_direction(first.other(), cx, now);
+        let (mut from_client, from_upstream) = match first {
+            Side::Client => (one, other),
+            Side::Upstream => (other, one),
+        };
         if from_upstream == Poll::Ready(End::SinkLost) && from_client.is_pending() {
             from_client = self.poll_direction(Side::Client, cx, now);
         }
@@ -286,22 +295,54 @@ impl Relay {
         Watched::by(self.trace.as_deref(), &self.environment, self.handle.id)
     }
 
-    /// Tells the registry what this session holds, when that has changed.
-    fn account(&mut self) {
+    /// Accounts what this session holds, when that has changed.
+    fn account(&mut self, now: Instant) {
         let legs = self.client.outlet.held() + self.upstream.outlet.held();
         let held = legs + self.to_upstream.held() + self.to_client.held();
-        // What TLS keeps while the upstream makes us wait; else it is the begin of a record, at most two
-        // of 16 KiB, which is held for neither side.
-        let is_held = self.upstream.stalled_since().is_some();
-        let held = held + if is_held { self.client.stream.unread() } else { 0 };
-        if held == self.accounted {
+        // What TLS keeps while the client is not read; else it is the begin of a record, at most two of
+        // 16 KiB, which is held for neither side.
+        let is_kept = self.upstream.stalled_since().is_some() || self.is_paused();
+        let bytes = (held + if is_kept { self.client.stream.unread() } else { 0 }) as u64;
+        if bytes == self.accounted.held.bytes {
             return;
         }
-        self.accounted = held;
-        let stalled = [self.client.stalled_since(), self.upstream.stalled_since()];
-        self.environment.registry.account(&self.handle, held as u64, stalled);
+        let is_old = |at| now.saturating_duration_since(at) >= LOOK_AT_QUEUES;
+        if bytes > 0 && self.accounted.looked_at.is_none_or(is_old) {
+            self.accounted.looked_at = Some(now);
+            let queued = |leg: &Leg| leg.stream.queued().unwrap_or_default();
+            self.accounted.held.queued = queued(&self.client) + queued(&self.upstream);
+        }
+        self.accounted.held.bytes = bytes;
+        self.accounted.held.cause = self.cause();
+        self.environment.registry.pending.account(&self.handle, self.accounted.held, now);
+    }
+
+    /// For whom bytes are held: who has made us wait longest.
+    fn cause(&self) -> Cause {
+        match (self.client.stalled_since(), self.upstream.stalled_since()) {
+            (Some(client), Some(upstream)) if upstream < client => Cause::SlowUpstream,
+            (Some(_), _) => Cause::SlowClient,
+            (None, Some(_)) => Cause::SlowUpstream,
+            (None, None) if self.to_upstream.held() > 0 => Cause::PausedClient,
+            (None, None) => Cause::SlowClient,
+        }
+    }
+
+    fn is_paused(&self) -> bool {
+        self.to_upstream.paused_until().is_some()
     }
 }
+
+/// What a session has accounted last.
+#[derive(Debug, Default)]
+struct Accounted {
+    held: Held,
+    /// When the kernel's part was looked at.
+    looked_at: Option<Instant>,
+}
+
+/// How old the length of the kernel's queues may be for a session that holds bytes.
+const LOOK_AT_QUEUES: Duration = Duration::from_secs(1);
 
 /// The trace that watches a session which begins, told of it.
 fn watcher(environment: &Environment, handle: &SessionHandle, now: Instant) -> Option<Arc<Trace>> {

@@ -70,7 +70,11 @@ impl Relay {
         }
         // One that is over is cleared by the direction once it can write again, and wakes nobody.
         if let Some(until) = self.to_upstream.paused_until().filter(|until| *until > now) {
-            next = next.min(until);
+            // It is not read, and what it has sent may hide that it has left.
+            if self.client.stream.has_ended() {
+                return Err(Ending::ClientLost);
+            }
+            next = next.min(until).min(now + RETRY);
         }
         for side in [Side::Client, Side::Upstream] {
             match self.due(side, now) {
@@ -124,5 +128,5 @@ impl Relay {
 
 /// Further away than any session lives.
 pub(super) const FAR: Duration = Duration::from_secs(365 * 24 * 3600);
-/// When a Ping that could not be sent within a frame is tried again.
+/// When a Ping that could not be sent within a frame is tried again, and a paused client looked at.
 const RETRY: Duration = Duration::from_secs(1);

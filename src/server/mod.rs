@@ -137,16 +137,21 @@ fn one_by_one(problems: &[Problem]) -> String {
 
 /// Keeps the addresses of names fresh; forgets client addresses and users that are gone, and old ends.
 async fn sweep(process: Arc<Process>, recent: Arc<Recent>) {
-    tokio::join!(Arc::clone(&process.names).refresh(), forget(&process, &recent));
+    tokio::join!(Arc::clone(&process.names).refresh(), forget(process, recent));
 }
 
-async fn forget(process: &Process, recent: &Recent) {
+async fn forget(process: Arc<Process>, recent: Arc<Recent>) {
     loop {
         tokio::time::sleep(SWEEP).await;
-        let now = Instant::now();
-        process.addresses.sweep(now);
-        process.users.sweep(now);
-        recent.sweep(now);
+        let (process, recent) = (Arc::clone(&process), Arc::clone(&recent));
+        // A walk over large tables: not on a thread that relays. Cut short, the next one goes on.
+        let _ = tokio::task::spawn_blocking(move || {
+            let now = Instant::now();
+            process.addresses.sweep(now);
+            process.users.sweep(now);
+            recent.sweep(now);
+        })
+        .await;
     }
 }
 

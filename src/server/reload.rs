@@ -167,7 +167,7 @@ impl Reloader {
         let Ready { mut loaded, sockets } = ready;
         let warnings = std::mem::take(&mut loaded.warnings);
         let process = Arc::clone(before.process());
-        process.registry.set_pending_limit(loaded.config.limits.pending_bytes);
+        process.registry.pending.set_limit(loaded.config.limits.pending_bytes);
         logging::change(&loaded.config.log);
         let telemetry = before.telemetry().renewed(&loaded.config);
         let gateway = Gateway::new(loaded, process, telemetry);

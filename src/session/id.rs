@@ -3,7 +3,7 @@
 use std::fmt;
 
 /// 64 random bits, written as 16 lower-case hexadecimal digits; sent upstream as X-Request-Id.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct SessionId(u64);
 
 impl SessionId {

@@ -83,6 +83,10 @@ pub trait Limiter: Debug + Send + Sync {
         now: Instant,
     ) -> Confirmed;
 
+    /// A session that was evicted has answered its Close: its client was alive. One that was dead cost its
+    /// user nothing.
+    fn evicted_alive(&self, key: &UserKey, now: Instant);
+
     /// Gives a place up: a confirmed session's, or a reserved one.
     fn release(&self, key: &UserKey, session: Option<SessionId>, now: Instant);
 }
@@ -118,6 +122,25 @@ impl UserPlace {
     pub(crate) fn confirm(&mut self, session: SessionId, now: Instant) -> Confirmed {
         self.session = Some(session);
         self.limiter.confirm(&self.key, self.limit, session, now)
+    }
+
+    /// What a session is given that has to make room for this one.
+    pub(crate) fn eviction(&self) -> Eviction {
+        Eviction { limiter: Arc::clone(&self.limiter), key: self.key.clone() }
+    }
+}
+
+/// A session is ended for a newer one of its user.
+#[derive(Debug, Clone)]
+pub(crate) struct Eviction {
+    limiter: Arc<dyn Limiter>,
+    key: UserKey,
+}
+
+impl Eviction {
+    /// Its client has answered: it was alive, and the eviction counts.
+    pub(crate) fn was_alive(&self, now: Instant) {
+        self.limiter.evicted_alive(&self.key, now);
     }
 }
 

@@ -1,13 +1,17 @@
 //! Connections that are over: found by id for ten minutes, in memory that is bounded. No I/O.
 //!
 //! At most [`MOST`] are kept and some [`MOST_BYTES`]; past that the oldest go first, and in a storm ten
-//! minutes are not reached. Connections that never came to a request are not kept: nobody was told
+//! minutes are not reached. Of one address at most [`MOST_REFUSALS`] refusals are kept: a client that is
+//! refused again and again pushes out its own only. Connections that never came to a request are not kept: nobody was told
 //! their id, and one scan of ports would push out all others.
 
-use std::collections::VecDeque;
+use std::collections::hash_map::Entry;
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
+use super::address::network_of;
 use super::id::SessionId;
 use super::record::{Facts, Outcome, SessionRecord};
 
@@ -15,6 +19,8 @@ use super::record::{Facts, Outcome, SessionRecord};
 pub(crate) const KEPT: Duration = Duration::from_secs(600);
 /// How many ends are known.
 pub(crate) const MOST: usize = 10_000;
+/// How many refusals of one address are known.
+const MOST_REFUSALS: usize = 500;
 /// How much memory they may take, as estimated.
 pub(crate) const MOST_BYTES: usize = 8 * 1024 * 1024;
 
@@ -36,8 +42,11 @@ pub(crate) struct Recent(Mutex<Ring>);
 
 #[derive(Debug, Default)]
 struct Ring {
-    /// The id beside its record: a search must not follow ten thousand pointers.
-    ended: VecDeque<(SessionId, Arc<Ended>)>,
+    /// By order of their ends. The id beside its record: a search must not follow ten thousand pointers.
+    ended: BTreeMap<u64, (SessionId, Arc<Ended>)>,
+    next: u64,
+    /// Of each address, which of them are refusals, oldest first.
+    refused: HashMap<IpAddr, VecDeque<u64>>,
     bytes: usize,
 }
 
@@ -51,8 +60,7 @@ impl Recent {
         let bytes = size(&record);
         let ended = Arc::new(Ended { record, at, since: now, bytes });
         let mut ring = self.ring();
-        ring.bytes += bytes;
-        ring.ended.push_back((ended.record.id, ended));
+        ring.push(ended);
         ring.forget(now);
     }
 
@@ -65,7 +73,7 @@ impl Recent {
     pub(crate) fn get(&self, id: SessionId, now: Instant) -> Option<Arc<Ended>> {
         let mut ring = self.ring();
         ring.forget(now);
-        let found = ring.ended.iter().rev().find(|(of, _)| *of == id);
+        let found = ring.ended.values().rev().find(|(of, _)| *of == id);
         found.map(|(_, ended)| Arc::clone(ended))
     }
 
@@ -73,7 +81,7 @@ impl Recent {
     pub(crate) fn all(&self, now: Instant) -> Vec<Arc<Ended>> {
         let mut ring = self.ring();
         ring.forget(now);
-        ring.ended.iter().rev().map(|(_, ended)| Arc::clone(ended)).collect()
+        ring.ended.values().rev().map(|(_, ended)| Arc::clone(ended)).collect()
     }
 
     fn ring(&self) -> MutexGuard<'_, Ring> {
@@ -82,15 +90,53 @@ impl Recent {
 }
 
 impl Ring {
+    fn push(&mut self, ended: Arc<Ended>) {
+        let number = self.next;
+        self.next += 1;
+        if let Some(address) = ended.refused() {
+            let own = self.refused.entry(address).or_default();
+            own.push_back(number);
+            if own.len() > MOST_REFUSALS
+                && let Some(oldest) = own.pop_front()
+            {
+                self.remove(oldest);
+            }
+        }
+        self.bytes += ended.bytes;
+        self.ended.insert(number, (ended.record.id, ended));
+    }
+
+    fn remove(&mut self, number: u64) {
+        let Some((_, ended)) = self.ended.remove(&number) else { return };
+        self.bytes -= ended.bytes;
+    }
+
     fn forget(&mut self, now: Instant) {
-        while let Some((_, oldest)) = self.ended.front() {
+        while let Some((number, (_, oldest))) = self.ended.first_key_value() {
             let is_old = now.saturating_duration_since(oldest.since) > KEPT;
             if !is_old && self.ended.len() <= MOST && self.bytes <= MOST_BYTES {
                 return;
             }
-            self.bytes -= oldest.bytes;
-            self.ended.pop_front();
+            let (number, refused) = (*number, oldest.refused());
+            // What is oldest of all is oldest of its address.
+            if let Some(address) = refused
+                && let Entry::Occupied(mut own) = self.refused.entry(address)
+            {
+                own.get_mut().pop_front();
+                if own.get().is_empty() {
+                    own.remove();
+                }
+            }
+            self.remove(number);
         }
+    }
+}
+
+impl Ended {
+    /// The address that was refused, if it was.
+    fn refused(&self) -> Option<IpAddr> {
+        let is_refused = matches!(self.record.outcome, Outcome::Refused(_));
+        is_refused.then(|| network_of(self.record.client.ip()))
     }
 }
 
@@ -124,7 +170,7 @@ fn size(record: &SessionRecord) -> usize {
     let user = record.user.as_ref().map_or(0, |user| user.len() + OVERHEAD);
     size_of::<Ended>()
         + size_of::<Facts>()
-        + size_of::<(SessionId, Arc<Ended>)>()
+        + size_of::<(u64, SessionId, Arc<Ended>, u64)>()
         + 2 * OVERHEAD
         + texts
         + user
@@ -138,6 +184,8 @@ const OVERHEAD: usize = 16;
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::outcome::label::Label;
+    use crate::session::record::Refused;
     use crate::telemetry::testing::record_with;
 
     fn with_id(id: u64) -> SessionRecord {
@@ -179,8 +227,37 @@ mod tests {
         }
         let ring = recent.ring();
         assert!(ring.bytes <= MOST_BYTES && ring.ended.len() > MOST / 2, "{}", ring.ended.len());
-        let (_, last) = ring.ended.back().unwrap();
+        let (_, (_, last)) = ring.ended.last_key_value().unwrap();
         assert!(last.record.path.as_ref().unwrap().len() <= LONGEST + 3);
+    }
+
+    #[test]
+    fn one_address_pushes_out_only_its_own_refusals() {
+        let (recent, now) = (Recent::default(), Instant::now());
+        let refused = |id: u64, client: &str| {
+            let refused = Refused { label: Label::RateLimited, status: 429 };
+            let mut record = record_with(|facts| {
+                facts.id = SessionId::new(id);
+                facts.set_client(client.parse().unwrap());
+            });
+            record.outcome = Outcome::Refused(refused);
+            recent.keep(record, now, SystemTime::UNIX_EPOCH);
+        };
+        refused(1, "[2001:db8::1]:1");
+        recent.keep(with_id(2), now, SystemTime::UNIX_EPOCH);
+        for id in 0..2 * MOST as u64 {
+            refused(10 + id, "192.0.2.66:66");
+        }
+        let first = 10 + 2 * MOST as u64 - MOST_REFUSALS as u64;
+        for (id, is_known) in [(1, true), (2, true), (10, false), (first - 1, false), (first, true)]
+        {
+            assert_eq!(recent.get(SessionId::new(id), now).is_some(), is_known, "{id}");
+        }
+        assert_eq!(recent.ring().ended.len(), 2 + MOST_REFUSALS);
+        // Its memory goes with it.
+        recent.sweep(now + KEPT + Duration::from_secs(1));
+        let ring = recent.ring();
+        assert_eq!((ring.bytes, ring.ended.len(), ring.refused.len()), (0, 0, 0));
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! The sessions that are open, so that they can be counted, ended and shown. No I/O.
 //!
 //! A session is ended from outside by leaving an [`Order`] in its [`SessionHandle`]; its own task
-//! carries it out. The registry also holds the account of bytes kept for slow readers.
+//! carries it out. Bytes kept for slow peers are accounted in [`super::pending`].
 
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -12,12 +12,13 @@ use dashmap::DashMap;
 use tokio::sync::Notify;
 
 use super::id::SessionId;
+use super::limiter::Eviction;
 use super::pacing;
+use super::pending::{Account, Holder, Pending};
 use super::record::Facts;
 use super::trace::Trace;
 use super::traffic::Traffic;
-use crate::outcome::settle::{Ending, Silence};
-use crate::protocol::ws::violation::Side;
+use crate::outcome::settle::Ending;
 
 /// All open sessions.
 #[derive(Debug)]
@@ -25,10 +26,8 @@ pub(crate) struct Registry {
     sessions: DashMap<SessionId, Arc<SessionHandle>>,
     /// Those that relay no more and whose peers are being told.
     closing: DashMap<SessionId, Arc<SessionHandle>>,
-    pending: AtomicU64,
-    pending_limit: AtomicU64,
-    /// Zero of [`SessionHandle::stalled`].
-    epoch: Instant,
+    /// What they hold for peers that make them wait.
+    pub(crate) pending: Pending,
     /// Set when all are being closed: the window that was spread over.
     all_end: OnceLock<Duration>,
 }
@@ -46,11 +45,8 @@ pub(crate) struct SessionHandle {
     pub(crate) opened: Instant,
     /// Messages and bytes.
     pub(crate) traffic: Traffic,
-    /// Bytes held for slow readers, as counted in [`Registry::pending`].
-    pending: AtomicU64,
-    /// Milliseconds since the registry's epoch at which each side (client, upstream) began to make
-    /// us wait; 0: it does not.
-    stalled: [AtomicU64; 2],
+    /// Bytes held for slow peers, as counted in [`Registry::pending`].
+    account: Account,
     /// Seconds from the begin to the last data message, either way.
     last_data: AtomicU32,
     has_orders: AtomicBool,
@@ -79,6 +75,8 @@ pub(crate) struct Lease {
 pub(crate) enum Order {
     /// End like this.
     End(Ending),
+    /// Make room for a newer session of the user.
+    Evict(Box<Eviction>),
     /// Ping the client now and say whether it lives.
     Probe(Arc<Probe>),
     /// Show every frame from now on.
@@ -92,7 +90,7 @@ impl Order {
     /// That a session has ended is an answer too.
     pub(crate) fn answer_if_asked(self) {
         match self {
-            Self::End(_) | Self::Trace(_) | Self::Lease(_) => {}
+            Self::End(_) | Self::Evict(_) | Self::Trace(_) | Self::Lease(_) => {}
             Self::Probe(probe) => probe.answer(),
         }
     }
@@ -142,7 +140,7 @@ impl Registered {
     pub(crate) fn closing(&self) {
         self.registry.closing.insert(self.handle.id, Arc::clone(&self.handle));
         self.registry.sessions.remove(&self.handle.id);
-        self.registry.set_pending(&self.handle, 0);
+        self.registry.pending.close(&*self.handle);
         self.handle.close();
     }
 }
@@ -151,7 +149,7 @@ impl Drop for Registered {
     fn drop(&mut self) {
         self.registry.sessions.remove(&self.handle.id);
         self.registry.closing.remove(&self.handle.id);
-        self.registry.set_pending(&self.handle, 0);
+        self.registry.pending.close(&*self.handle);
         self.handle.close();
     }
 }
@@ -165,8 +163,7 @@ impl SessionHandle {
             known,
             opened,
             traffic: Traffic::default(),
-            pending: AtomicU64::new(0),
-            stalled: [AtomicU64::new(0), AtomicU64::new(0)],
+            account: Account::default(),
             last_data: AtomicU32::new(0),
             has_orders: AtomicBool::new(false),
             desk: Mutex::default(),
@@ -221,9 +218,9 @@ impl SessionHandle {
             && self.known.endpoint.as_deref() == Some(endpoint)
     }
 
-    /// Bytes held for slow readers.
+    /// Bytes held for slow peers.
     pub(crate) fn pending(&self) -> u64 {
-        self.pending.load(Ordering::Relaxed)
+        self.account.bytes()
     }
 
     /// A data message passed at `at`, or part of one. One store, as its time is known anyway.
@@ -239,22 +236,29 @@ impl SessionHandle {
     }
 }
 
+impl Holder for SessionHandle {
+    fn id(&self) -> SessionId {
+        self.id
+    }
+
+    fn account(&self) -> &Account {
+        &self.account
+    }
+
+    fn give_way(&self, ending: Ending) {
+        self.order(Order::End(ending));
+    }
+}
+
 impl Registry {
     /// An empty registry; `pending_limit` in bytes.
     pub(crate) fn new(pending_limit: u64, now: Instant) -> Self {
         Self {
             sessions: DashMap::new(),
             closing: DashMap::new(),
-            pending: AtomicU64::new(0),
-            pending_limit: AtomicU64::new(pending_limit),
-            epoch: now,
+            pending: Pending::new(pending_limit, now),
             all_end: OnceLock::new(),
         }
-    }
-
-    /// From now on all sessions together may hold this much for slow readers.
-    pub(crate) fn set_pending_limit(&self, bytes: u64) {
-        self.pending_limit.store(bytes, Ordering::Relaxed);
     }
 
     /// Lists a session until the guard is dropped. One that comes while all are being closed is closed
@@ -291,74 +295,24 @@ impl Registry {
         self.sessions.get(&id).map(|entry| Arc::clone(&entry))
     }
 
-    /// All open sessions at this moment.
+    /// All open sessions at this moment that are `wanted`, found on a thread that relays nothing.
+    pub(crate) async fn find(
+        self: &Arc<Self>,
+        wanted: impl Fn(&SessionHandle) -> bool + Send + 'static,
+    ) -> Vec<Arc<SessionHandle>> {
+        let registry = Arc::clone(self);
+        let found = tokio::task::spawn_blocking(move || {
+            let mut sessions = registry.snapshot();
+            sessions.retain(|session| wanted(session));
+            sessions
+        });
+        // Fails only if the process is going down.
+        found.await.unwrap_or_default()
+    }
+
+    /// All open sessions at this moment. It takes milliseconds where there are many.
     pub(crate) fn snapshot(&self) -> Vec<Arc<SessionHandle>> {
         self.sessions.iter().map(|entry| Arc::clone(&entry)).collect()
-    }
-
-    /// Bytes all sessions together hold for slow readers.
-    pub(crate) fn pending(&self) -> u64 {
-        self.pending.load(Ordering::Relaxed)
-    }
-
-    /// Notes what a session holds now and for whom. When all together hold too much, the sides that
-    /// have kept us waiting longest are ended, until what is left is within the limit.
-    pub(crate) fn account(
-        &self,
-        handle: &SessionHandle,
-        pending: u64,
-        stalled: [Option<Instant>; 2],
-    ) {
-        for (slot, since) in handle.stalled.iter().zip(stalled) {
-            slot.store(since.map_or(0, |since| self.millis(since)), Ordering::Relaxed);
-        }
-        let has_grown = self.set_pending(handle, pending);
-        while has_grown && self.pending() > self.pending_limit.load(Ordering::Relaxed) {
-            if !self.end_slowest() {
-                return;
-            }
-        }
-    }
-
-    /// Ends the session whose slow side has kept us waiting longest; false when there is none.
-    fn end_slowest(&self) -> bool {
-        let slowest = self
-            .sessions
-            .iter()
-            .filter(|entry| entry.pending() > 0)
-            .filter_map(|entry| {
-                let sides = [Side::Client, Side::Upstream].into_iter().zip(&entry.stalled);
-                sides
-                    .map(|(side, since)| (since.load(Ordering::Relaxed), side))
-                    .filter(|(since, _)| *since > 0)
-                    .min_by_key(|(since, _)| *since)
-                    .map(|(since, side)| (since, side, Arc::clone(&entry)))
-            })
-            .min_by_key(|(since, _, _)| *since);
-        let Some((_, side, handle)) = slowest else { return false };
-        // Its bytes are as good as gone: whoever comes next must not end a second one for them.
-        self.set_pending(&handle, 0);
-        handle.order(Order::End(match side {
-            Side::Client => Ending::SlowConsumer,
-            Side::Upstream => Ending::UpstreamStalled(Silence::WriteStall),
-        }));
-        true
-    }
-
-    /// Books what a session holds; whether that is more than before.
-    fn set_pending(&self, handle: &SessionHandle, pending: u64) -> bool {
-        let before = handle.pending.swap(pending, Ordering::AcqRel);
-        if pending >= before {
-            self.pending.fetch_add(pending - before, Ordering::AcqRel);
-        } else {
-            self.pending.fetch_sub(before - pending, Ordering::AcqRel);
-        }
-        pending > before
-    }
-
-    fn millis(&self, at: Instant) -> u64 {
-        let since = at.saturating_duration_since(self.epoch).as_millis();
-        u64::try_from(since).unwrap_or(u64::MAX).saturating_add(1)
     }
 }
 
@@ -373,6 +327,7 @@ mod tests {
     use std::time::SystemTime;
 
     use super::*;
+    use crate::session::pending::Held;
 
     fn open(registry: &Arc<Registry>, id: u64) -> Registered {
         registry.insert(handle(id))
@@ -386,24 +341,18 @@ mod tests {
     }
 
     #[test]
-    fn the_side_that_waits_longest_is_ended_when_memory_is_short() {
-        let start = Instant::now();
-        let registry = Arc::new(Registry::new(100, start));
-        let guards = [open(&registry, 1), open(&registry, 2), open(&registry, 3)];
-        let [old, young, fast] = guards.each_ref().map(|guard| Arc::clone(guard.handle()));
-        let at = |seconds| Some(start + Duration::from_secs(seconds));
-        registry.account(&old, 60, [None, at(1)]);
-        registry.account(&young, 40, [at(2), None]);
-        assert!(old.take_orders().is_empty());
-        registry.account(&fast, 30, [None, None]);
-        assert!(matches!(old.take_orders()[..], [Order::End(Ending::UpstreamStalled(_))]));
-        assert!(young.take_orders().is_empty());
-        assert_eq!(registry.pending(), 70);
-        guards[0].closing();
-        assert!(registry.get(old.id).is_none() && registry.get_closing(old.id).is_some());
-        drop(guards);
-        assert!(registry.get_closing(old.id).is_none());
-        assert_eq!((registry.pending(), registry.len()), (0, 0));
+    fn a_session_is_listed_until_it_closes_and_found_until_its_guard_is_dropped() {
+        let registry = Arc::new(Registry::new(100, Instant::now()));
+        let guard = open(&registry, 1);
+        let session = Arc::clone(guard.handle());
+        let held = Held { bytes: 60, ..Held::default() };
+        registry.pending.account(&session, held, Instant::now());
+        assert_eq!((registry.pending.total(), session.pending(), registry.len()), (60, 60, 1));
+        guard.closing();
+        assert!(registry.get(session.id).is_none() && registry.get_closing(session.id).is_some());
+        assert_eq!((registry.pending.total(), session.pending(), registry.len()), (0, 0, 0));
+        drop(guard);
+        assert!(registry.get_closing(session.id).is_none());
     }
 
     #[test]
@@ -414,19 +363,5 @@ mod tests {
         session.data_passed(at(2600));
         assert_eq!(session.idle(at(2600)), Duration::from_millis(600));
         assert_eq!(session.idle(at(62_600)), Duration::from_millis(60_600));
-    }
-
-    #[test]
-    fn a_lower_limit_counts_for_sessions_that_are_open() {
-        let start = Instant::now();
-        let registry = Arc::new(Registry::new(100, start));
-        let guard = open(&registry, 1);
-        let session = guard.handle();
-        registry.account(session, 60, [Some(start), None]);
-        registry.set_pending_limit(60);
-        registry.account(session, 59, [Some(start), None]);
-        assert!(session.take_orders().is_empty());
-        registry.account(session, 61, [Some(start), None]);
-        assert!(matches!(session.take_orders()[..], [Order::End(Ending::SlowConsumer)]));
     }
 }

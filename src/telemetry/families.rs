@@ -23,6 +23,7 @@ pub(super) struct Families {
     pub(super) messages: IntCounterVec,
     pub(super) message_bytes: IntCounterVec,
     pub(super) protocol_errors: IntCounterVec,
+    pub(super) connections_dropped: IntCounterVec,
     pub(super) extensions_stripped: IntCounterVec,
     pub(super) reconnects: IntCounterVec,
     pub(super) evictions: IntCounterVec,
@@ -69,6 +70,11 @@ impl Families {
                 "handshakes_total",
                 "Handshakes by result: accepted, dropped (closed unanswered, past all limits) or why refused.",
                 &["route", "result"],
+            ),
+            connections_dropped: to.counters(
+                "connections_dropped_total",
+                "Connections closed right after accept, unanswered: no_place is left, or rate_limited before TLS.",
+                &["reason"],
             ),
             handshake_duration: to.histograms(
                 "handshake_duration_seconds",

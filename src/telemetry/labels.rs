@@ -50,6 +50,16 @@ closed_set! {
 }
 
 closed_set! {
+    /// Why a connection was closed right after accept, without an answer; the `reason` label.
+    DropReason {
+        /// All places are taken, those where a client is only refused too.
+        NoPlace = "no_place",
+        /// Its TLS handshake would go beyond `limits.handshakes_per_address`.
+        RateLimited = "rate_limited",
+    }
+}
+
+closed_set! {
     /// What was done to a client that sends too fast; the `action` label.
     LimitAction {
         /// Its socket was not read for a while.

@@ -196,6 +196,7 @@ mod tests {
     use crate::route::RouteId;
     use crate::session::record::{Outcome, Refused};
     use crate::telemetry::Telemetry;
+    use crate::telemetry::labels::DropReason;
     use crate::telemetry::testing::{config, record, record_with, series};
 
     fn durations(counts: &[(usize, u32)]) -> Durations {
@@ -259,7 +260,7 @@ mod tests {
             record.steps.tls = Some(Duration::from_secs(40));
             telemetry.connection_recorded(record);
         }
-        telemetry.connection_dropped("127.0.0.1:8080", [192, 0, 2, 1].into());
+        telemetry.connection_dropped("127.0.0.1:8080", [192, 0, 2, 1].into(), DropReason::NoPlace);
         telemetry.metrics.set_pending_bytes(7);
         telemetry
     }

@@ -228,10 +228,17 @@ async fn a_backend_that_says_no_evicts_nobody() {
 async fn who_evicts_without_end_is_refused() {
     let backend = Backend::start().await;
     let mut gateway = Gateway::start(&per_user(&backend, "connections_per_user = 2")).await;
-    let mut sessions = Vec::new();
-    // Two places, then three evictions for each.
-    for _ in 0..2 + 6 {
+    let mut sessions: Vec<Pair> = Vec::new();
+    // Two places, then three evictions for each, whose clients answer.
+    for count in 0..2_usize + 6 {
         sessions.push(open_as("ann", &gateway, &backend).await);
+        if let Some(evicted) = count.checked_sub(2) {
+            let client = &mut sessions[evicted].client;
+            assert_eq!(client.expect_close().await.0, Some(4409));
+            client.send_close(4409, "").await;
+            client.finish().await;
+            gateway.access_lines("replaced", evicted + 1).await;
+        }
     }
     for _ in 0..2 {
         assert_user_limit(&client_of(&gateway, "ann").connect().await);
@@ -242,6 +249,19 @@ async fn who_evicts_without_end_is_refused() {
         pair.round_trip().await;
     }
     open_as("ben", &gateway, &backend).await.round_trip().await;
+}
+
+#[tokio::test]
+async fn who_comes_back_because_the_old_connection_is_dead_is_never_refused() {
+    let backend = Backend::start().await;
+    let gateway = Gateway::start(&per_user(&backend, "connections_per_user = 1")).await;
+    // Their kernels take the Close, but no client answers it.
+    let mut sessions = Vec::new();
+    for _ in 0..12 {
+        sessions.push(open_as("ann", &gateway, &backend).await);
+    }
+    sessions.last_mut().unwrap().round_trip().await;
+    assert_eq!(gateway.metric(EVICTIONS).await, 11.0);
 }
 
 #[tokio::test]
@@ -397,7 +417,7 @@ async fn stuck(gateway: &Gateway, held: f64, ends: &str) {
 }
 
 #[tokio::test]
-async fn when_memory_for_slow_readers_is_short_the_slowest_ends_first() {
+async fn when_memory_for_slow_readers_is_short_one_of_them_ends_and_the_others_lose_nothing() {
     let backend = Backend::start().await;
     let setup = open(&backend).limits(NO_RATE).limits("pending_bytes = \"128KiB\"");
     let mut gateway = Gateway::start(&setup).await;
@@ -411,27 +431,76 @@ async fn when_memory_for_slow_readers_is_short_the_slowest_ends_first() {
         assert!(sessions.len() < 1000);
     }
     assert!(sessions.len() > 2, "{}", sessions.len());
-    let slowest = &mut sessions[0];
-    let close = slowest.upstream.expect_close().await;
-    assert_eq!(close, (Some(1001), "slow_consumer".to_owned()));
-    assert_eq!(slowest.client.end().await, End::Reset);
-    slowest.upstream.finish().await;
-    let line = gateway.line_of(&slowest.id).await;
-    let found = ["label", "by", "phase", "client_close", "upstream_close"].map(|name| &line[name]);
-    assert_eq!(found, ["slow_consumer", "gateway", "relay", "none", "1001"]);
-    // The others live: who reads gets everything.
-    let newest = &mut sessions.last_mut().unwrap().client;
-    for _ in 0..1000 {
-        assert_eq!(newest.frame().await.unwrap().payload, [b'x'; 1000]);
+    let ended = gateway.log().into_iter().find(|line| line["label"] == "slow_consumer");
+    let ended = match ended {
+        Some(line) => line,
+        None => gateway.access_line("slow_consumer").await,
+    };
+    let found = ["by", "phase", "client_close", "upstream_close"].map(|name| &ended[name]);
+    assert_eq!(found, ["gateway", "relay", "none", "1001"]);
+    let (gone, mut others): (Vec<_>, Vec<_>) =
+        sessions.into_iter().partition(|pair| ended["id"] == *pair.id);
+    for mut pair in gone {
+        assert_eq!(pair.upstream.expect_close().await, (Some(1001), "slow_consumer".to_owned()));
+        assert_eq!(pair.client.end().await, End::Reset);
     }
-    // However many had to go, they are those that have kept the gateway waiting longest.
-    let log = gateway.log();
-    let ended: Vec<_> = log.iter().filter(|line| line["label"] == "slow_consumer").collect();
-    let oldest = &sessions[..ended.len()];
-    assert!(
-        ended.iter().all(|line| oldest.iter().any(|pair| line["id"] == *pair.id)),
-        "{ended:#?}"
-    );
+    // The others live: who reads gets everything.
+    let other = &mut others.last_mut().unwrap().client;
+    for _ in 0..1000 {
+        assert_eq!(other.frame().await.unwrap().payload, [b'x'; 1000]);
+    }
+}
+
+#[tokio::test]
+async fn paused_clients_give_way_too_when_memory_is_short() {
+    let backend = Backend::start().await;
+    let setup = open(&backend)
+        .limits("messages = { rate = \"1/h\", burst = 1 }")
+        .limits("pending_bytes = \"128KiB\"");
+    let mut gateway = Gateway::start(&setup).await;
+    // One read of it is kept for each.
+    let flood = encode(BINARY, &[b'x'; 100], Some([1, 2, 3, 4])).repeat(600);
+    let mut pairs = Vec::new();
+    for _ in 0..5 {
+        let mut pair = Pair::open(&gateway, &backend).await;
+        pair.client.send_raw(&flood).await;
+        pair.upstream.expect_raw(&flood[..106]).await;
+        pairs.push(pair);
+    }
+    let line = gateway.access_line("message_rate").await;
+    let ended = pairs.iter_mut().find(|pair| line["id"] == *pair.id).unwrap();
+    assert_eq!(ended.upstream.expect_close().await.0, Some(1001));
+    assert!(gateway.metric(PENDING).await <= 131_072.0);
+    assert!(gateway.log().iter().filter(|line| line["label"] == "message_rate").count() < 5);
+}
+
+#[tokio::test]
+async fn a_paused_client_that_has_left_is_noticed_and_gives_its_place_back() {
+    let backend = Backend::start().await;
+    // It would be read again after an hour.
+    let limits = "messages = { rate = \"1/h\", burst = 1 }\nconnections_per_user = 1\nwhen_user_full = \"refuse\"";
+    let mut gateway = Gateway::start(&per_user(&backend, limits)).await;
+    let before = gateway.metrics().await;
+    let mut old = open_as("ann", &gateway, &backend).await;
+    let texts = encode(TEXT, b"text", old.client.mask).repeat(20);
+    old.client.send_raw(&texts).await;
+    old.upstream.expect_text("text").await;
+    gateway.wait_for_metric("framegate_messages_limited_total{action=\"pause\"}", 1.0).await;
+    drop(old.client);
+    // It is asked for its place as soon as it is wanted.
+    let mut new = open_as("ann", &gateway, &backend).await;
+    new.upstream.send_text("there").await;
+    new.client.expect_text("there").await;
+    assert_eq!(old.upstream.expect_close().await.0, Some(1001));
+    drop(old.upstream);
+    let ended = Ended::new("client_lost", "client", "none", "1001");
+    gateway.expect_record(&old.id, &before, &ended).await;
+    // And without being asked.
+    let texts = encode(TEXT, b"text", new.client.mask).repeat(20);
+    new.client.send_raw(&texts).await;
+    gateway.wait_for_metric("framegate_messages_limited_total{action=\"pause\"}", 2.0).await;
+    drop(new.client);
+    gateway.access_lines("client_lost", 2).await;
 }
 
 #[tokio::test]

@@ -50,6 +50,7 @@ mod smoke;
 mod support;
 mod systemd;
 mod tls;
+mod tls_records;
 mod token_attacks;
 mod tokens;
 mod upstream;

@@ -65,7 +65,7 @@ fn limits(gateway: &Gateway, open_files: &OpenFiles) -> Value {
             Some(u64::from(process.addresses.most_open())),
             (per_address > 0).then_some(per_address)
         ),
-        limit("pending_bytes", Some(process.registry.pending()), Some(limits.pending_bytes)),
+        limit("pending_bytes", Some(process.registry.pending.total()), Some(limits.pending_bytes)),
         limit("open_files", open_files.count(Instant::now()), descriptors::open_file_limit()),
     ])
 }

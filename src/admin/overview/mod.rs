@@ -71,7 +71,9 @@ pub(crate) async fn remember(current: Current, dashboard: Arc<Dashboard>) {
     loop {
         steps.tick().await;
         let gateway = current.gateway();
-        let reading = read(&gateway);
+        // It looks at every session: not on a thread that relays them.
+        let reading = tokio::task::spawn_blocking(move || read(&gateway)).await;
+        let Ok(reading) = reading else { continue };
         dashboard.note(Instant::now(), &reading);
     }
 }

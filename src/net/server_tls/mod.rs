@@ -24,8 +24,13 @@ use tokio_rustls::rustls::unbuffered::{
 };
 use tokio_rustls::rustls::{self, ServerConfig};
 
+use records::{EmptyBudget, RecordCounter};
 use space::{append, exhausted, needed};
 
+pub(crate) use records::TooManyEmptyRecords;
+
+mod receive;
+mod records;
 mod space;
 
 /// A client's TLS connection, handshaken.
@@ -40,6 +45,10 @@ pub(crate) struct ServerTls {
     outgoing: Vec<u8>,
     /// Bytes the socket has taken.
     taken: u64,
+    records: RecordCounter,
+    empty: EmptyBudget,
+    /// What is wrong behind data that came with it: reported when more is asked for.
+    fault: Option<io::Error>,
     /// The client has sent close_notify.
     peer_closed: bool,
     /// close_notify has been sealed.
@@ -73,6 +82,9 @@ impl ServerTls {
             plain: Vec::new(),
             outgoing: Vec::new(),
             taken: 0,
+            records: RecordCounter::default(),
+            empty: EmptyBudget::default(),
+            fault: None,
             peer_closed: false,
             closed: false,
             failed: false,
@@ -98,7 +110,7 @@ impl ServerTls {
 
     /// Bytes kept of what has come and was not asked for.
     pub(super) fn unread(&self) -> usize {
-        self.incoming.len() + self.plain.len()
+        self.incoming.capacity() + self.plain.capacity()
     }
 
     fn poll_handshake(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -110,100 +122,6 @@ impl ServerTls {
             ready!(self.poll_receive(cx, None))?;
             if self.peer_closed {
                 return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into()));
-            }
-        }
-    }
-
-    /// Reads once from the socket and opens what has come whole: into `wanted` as far as it has
-    /// room, and what it has not, into `plain`.
-    fn poll_receive(
-        &mut self,
-        cx: &mut Context<'_>,
-        mut wanted: Option<&mut ReadBuf<'_>>,
-    ) -> Poll<io::Result<()>> {
-        self.check()?;
-        RECORDS.with_borrow_mut(|records| {
-            let held = self.incoming.len();
-            // What is not asked for would have to be kept: a reader that wants little gets little.
-            let room = wanted.as_ref().map_or(MOST, |buffer| buffer.remaining() + RECORD);
-            if held >= self.most_incoming {
-                self.failed = true;
-                return Poll::Ready(Err(broken("a handshake message is too large")));
-            }
-            let space = records.get_mut(held..(held + room).min(MOST)).unwrap_or_default();
-            let mut read = ReadBuf::new(space);
-            ready!(Pin::new(&mut self.tcp).poll_read(cx, &mut read))?;
-            let count = read.filled().len();
-            if count == 0 {
-                return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into()));
-            }
-            let (arrived, _) = records.split_at_mut(held + count);
-            arrived[..held].copy_from_slice(&self.incoming);
-            let mut done = 0;
-            let opened = self.open(arrived, &mut done, |payload| match &mut wanted {
-                Some(buffer) => {
-                    let (now, later) = payload.split_at(payload.len().min(buffer.remaining()));
-                    buffer.put_slice(now);
-                    later.to_vec()
-                }
-                None => payload.to_vec(),
-            });
-            self.incoming.clear();
-            // Behind close_notify nothing counts (RFC 8446 section 6.1).
-            if !self.peer_closed {
-                self.incoming.extend_from_slice(&arrived[done..]);
-            }
-            give_back(&mut self.incoming);
-            Poll::Ready(opened.map_err(|error| self.fail(cx, error)))
-        })
-    }
-
-    /// Opens the records in `arrived`, as far as they are whole, and counts the bytes that are `done`
-    /// with; `deliver` takes what was in them and returns what it had no room for.
-    fn open(
-        &mut self,
-        arrived: &mut [u8],
-        done: &mut usize,
-        mut deliver: impl FnMut(&[u8]) -> Vec<u8>,
-    ) -> Result<(), rustls::Error> {
-        loop {
-            let UnbufferedStatus { mut discard, state, .. } =
-                self.connection.process_tls_records(&mut arrived[*done..]);
-            let Ok(state) = state else {
-                *done += discard;
-                return state.map(drop);
-            };
-            let mut is_over = false;
-            match state {
-                ConnectionState::ReadTraffic(mut traffic) => {
-                    while let Some(record) = traffic.next_record() {
-                        let record = record?;
-                        discard += record.discard;
-                        // Never out of order: once anything is left over, all that follows is.
-                        if self.plain.is_empty() {
-                            self.plain = deliver(record.payload);
-                        } else {
-                            self.plain.extend_from_slice(record.payload);
-                        }
-                    }
-                }
-                ConnectionState::EncodeTlsData(mut data) => {
-                    append(&mut self.outgoing, |space| data.encode(space).map_err(needed))?;
-                }
-                ConnectionState::TransmitTlsData(transmit) => transmit.done(),
-                ConnectionState::PeerClosed | ConnectionState::Closed => {
-                    self.peer_closed = true;
-                    is_over = true;
-                }
-                ConnectionState::WriteTraffic(_) | ConnectionState::BlockedHandshake => {
-                    is_over = true;
-                }
-                // Never offered, so never accepted; and nothing else exists today.
-                _ => return Err(rustls::Error::General("an unexpected state of TLS".to_owned())),
-            }
-            *done += discard;
-            if is_over {
-                return Ok(());
             }
         }
     }

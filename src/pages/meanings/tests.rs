@@ -13,7 +13,7 @@ fn codes_and_statuses_are_those_of_the_tables() {
         (Label::TokenExpired, &[4401], &[401]),
         (Label::UpstreamRefused, &[4401, 4403, 4404, 4429, 1014], &[401, 403, 404, 429, 502]),
         (Label::UpstreamTimeout, &[1013], &[504]),
-        (Label::ClientViolation, &[1002, 1007, 1009], &[]),
+        (Label::ClientViolation, &[1002, 1007, 1008, 1009], &[]),
         (Label::ClientLost, &[], &[]),
         (Label::UpstreamLost, &[1011], &[]),
         (Label::Kicked, &[4403], &[]),

@@ -63,6 +63,9 @@ pub enum Violation {
     /// A close code that must not be on the wire (section 7.4).
     #[error("close code {0} must not be sent")]
     CloseCode(u16),
+    /// More TLS records without content than a client may send (RFC 8446 section 5.1 allows them).
+    #[error("too many TLS records without content")]
+    EmptyRecords,
 }
 
 /// What a route allows of a message, for the words of a violation.
@@ -89,6 +92,7 @@ impl Violation {
             Self::Utf8 => "utf8",
             Self::Size | Self::Fragments => "size",
             Self::CloseCode(_) => "close_code",
+            Self::EmptyRecords => "tls_records",
         }
     }
 
@@ -120,7 +124,7 @@ impl Violation {
     }
 
     /// All metric labels.
-    pub(crate) const KINDS: [&'static str; 9] = [
+    pub(crate) const KINDS: [&'static str; 10] = [
         "rsv",
         "mask",
         "opcode",
@@ -130,5 +134,6 @@ impl Violation {
         "utf8",
         "size",
         "close_code",
+        "tls_records",
     ];
 }

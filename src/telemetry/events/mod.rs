@@ -12,7 +12,8 @@ use std::time::{Duration, Instant, SystemTime};
 use jiff::Timestamp;
 
 use super::labels::{
-    EndpointHealth, EvictionReason, KeyRefresh, LimitAction, ReloadResult, StrippedExtension,
+    DropReason, EndpointHealth, EvictionReason, KeyRefresh, LimitAction, ReloadResult,
+    StrippedExtension,
 };
 use super::metrics::unix_now;
 use super::throttle::Throttle;
@@ -46,10 +47,22 @@ impl Throttles {
 
 /// From accept to the 101.
 impl Telemetry {
-    /// A connection was closed right after accept: everything, the reserve for refusals too, is used.
-    pub(crate) fn connection_dropped(&self, listener: &str, client: IpAddr) {
+    /// A connection was closed right after accept, without an answer.
+    pub(crate) fn connection_dropped(&self, listener: &str, client: IpAddr, reason: DropReason) {
         self.metrics.handshakes(None).dropped.inc();
-        tracing::debug!(listener, %client, "connection dropped: no place is left, even to refuse it");
+        self.metrics.families.connections_dropped.with_label_values(&[reason.as_str()]).inc();
+        match reason {
+            DropReason::NoPlace => tracing::debug!(
+                listener,
+                %client,
+                "connection dropped: no place is left, even to refuse it"
+            ),
+            DropReason::RateLimited => tracing::debug!(
+                listener,
+                %client,
+                "connection dropped before its TLS handshake: the address is over limits.handshakes_per_address"
+            ),
+        }
     }
 
     /// The listener could not accept; `error` is usually a lack of file descriptors.

@@ -149,8 +149,14 @@ fn each_event_counts_in_its_family() {
     type Act = fn(&Telemetry, SessionId);
     let table: [(Act, &[&str]); 14] = [
         (
-            |t, _| t.connection_dropped("127.0.0.1:8080", [192, 0, 2, 1].into()),
-            &[r#"handshakes_total{result="dropped",route="none"}"#],
+            |t, _| {
+                let client = [192, 0, 2, 1].into();
+                t.connection_dropped("127.0.0.1:8080", client, DropReason::NoPlace);
+            },
+            &[
+                r#"connections_dropped_total{reason="no_place"}"#,
+                r#"handshakes_total{result="dropped",route="none"}"#,
+            ],
         ),
         (
             |t, _| t.accept_failed("127.0.0.1:8080", &"too many open files"),
@@ -377,7 +383,7 @@ proptest! {
         let strange = SessionRecord { facts, detail: Some(text.clone()), ..plain() };
         telemetry.connection_recorded(strange);
         telemetry.extension_stripped(&text);
-        telemetry.connection_dropped(&text, [192, 0, 2, 1].into());
+        telemetry.connection_dropped(&text, [192, 0, 2, 1].into(), DropReason::RateLimited);
         telemetry.accept_failed(&text, &text);
         telemetry.connect_failed(endpoint_id(0, 0), ConnectFailure::Other, &text);
         let after: Vec<String> = series(&telemetry.metrics).into_keys().collect();

@@ -13,7 +13,7 @@ use prometheus::{Encoder, Histogram, IntCounter, IntGauge, Registry, TextEncoder
 use super::families::Families;
 use super::key_metrics::KeyMetrics;
 use super::labels::{
-    CloseCodeLabels, EvictionReason, LimitAction, ReloadResult, StrippedExtension,
+    CloseCodeLabels, DropReason, EvictionReason, LimitAction, ReloadResult, StrippedExtension,
 };
 use super::logging;
 use super::route_metrics::{HandshakeMetrics, RouteMetrics};
@@ -314,6 +314,9 @@ fn export_zeros(families: &Families) {
     }
     for extension in StrippedExtension::ALL {
         families.extensions_stripped.with_label_values(&[extension.as_str()]);
+    }
+    for reason in DropReason::ALL {
+        families.connections_dropped.with_label_values(&[reason.as_str()]);
     }
     for reason in EvictionReason::ALL {
         families.evictions.with_label_values(&[reason.as_str()]);

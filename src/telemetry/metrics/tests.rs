@@ -31,6 +31,7 @@ const FAMILIES: &[(&str, &str, &str)] = &[
     ("message_bytes_total", "counter", r#"{direction="to_upstream",route="/b"} 0"#),
     ("protocol_errors_total", "counter", r#"{kind="rsv",peer="client"} 0"#),
     ("protocol_errors_total", "counter", r#"{kind="close_code",peer="upstream"} 0"#),
+    ("connections_dropped_total", "counter", r#"{reason="no_place"} 0"#),
     ("extensions_stripped_total", "counter", r#"{extension="permessage-deflate"} 0"#),
     ("reconnects_total", "counter", r#"{route="/b"} 0"#),
     ("evictions_total", "counter", r#"{reason="user_limit"} 0"#),

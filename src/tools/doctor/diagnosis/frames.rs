@@ -57,6 +57,8 @@ pub(crate) fn violation(
             "the server sent a message that is larger than doctor takes".to_owned(),
             "send less in a message",
         ),
+        // The gateway's to find, of its clients: doctor reads through a TLS library.
+        Violation::EmptyRecords => (shown_at, format!("the server sent {violation}"), "renew its TLS library"),
     };
     (step, Finding::new(cause, cure))
 }
