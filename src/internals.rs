@@ -23,7 +23,9 @@ pub mod admission {
         pub use crate::admission::keys::{KeySet, VerificationKey, load};
     }
     pub mod token {
-        pub use crate::admission::token::{MAX_TOKEN_BYTES, Presented, extract, forward, strip};
+        pub use crate::admission::token::{
+            MAX_TOKEN_BYTES, Presented, Sender, extract, forward, strip,
+        };
     }
     pub mod jwks {
         pub use crate::admission::jwks::SourceTable;

@@ -7,6 +7,7 @@ use divan::{Bencher, black_box};
 use framegate::internals::admission::jwks::SourceTable;
 use framegate::internals::admission::limits::AddressTable;
 use framegate::internals::admission::{Admission, jwt, keys, limiter, token};
+use framegate::internals::handshake::headers::Trust;
 use jsonwebtoken::Algorithm;
 
 use crate::setup::{self, NOW, PATH};
@@ -30,7 +31,8 @@ fn extract(bencher: Bencher<'_, '_>) {
     let config = setup::config(&signed, "ES256");
     let request = setup::request(&signed.token);
     let sources = &config.verifiers[0].sources;
-    bencher.bench(|| token::extract(sources, black_box(&request), &[]).expect("a token"));
+    let sender = token::Sender { trust: Trust::Untrusted, host: "chat.example.com", origins: &[] };
+    bencher.bench(|| token::extract(sources, black_box(&request), sender).expect("a token"));
 }
 
 /// Origin, token, authorisation and the user's place, for a request that passes.
@@ -44,7 +46,7 @@ fn admit(bencher: Bencher<'_, '_>, algorithm: Algorithm) {
     let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
     bencher.bench_local(|| {
         // The place is given back at once: the user's limit is never reached.
-        let permit = admission.admit(&config, &matched, black_box(&request), NOW);
+        let permit = admission.admit(&config, &matched, black_box(&request), Trust::Untrusted, NOW);
         runtime.block_on(permit).expect("admitted")
     });
 }

@@ -2,12 +2,12 @@
 //!
 //! The names of claims come from the configuration. One without a claim of exactly that name is
 //! taken as a path into nested objects: `realm_access.roles` is the member `roles` of the claim
-//! `realm_access` (Keycloak), while `https://example.com/roles` finds the claim of that name
-//! (Auth0).
+//! `realm_access` (Keycloak), `resource_access."chat.example.com".roles` has a member whose name has dots,
+//! while `https://example.com/roles` finds the claim of that name (Auth0).
 
 use serde_json::{Map, Value};
 
-use crate::config::Authorize;
+use crate::config::{Authorize, claim};
 use crate::outcome::rejection::Forbidden;
 
 /// Checks every rule; all must hold.
@@ -17,6 +17,8 @@ use crate::outcome::rejection::Forbidden;
 /// - `contains`: the text of the path parameter is an element of the claim, an array of strings or
 ///   integers, or is the claim itself. `7` is the parameter `7`, not `07`. Two UUIDs are compared
 ///   without regard to case, as RFC 9562 section 4 wants it; everything else exactly.
+/// - `scopes`: each is in `scope` or `scp`, a string with blanks between (RFC 8693 section 4.2) or an
+///   array of strings, as a whole.
 ///
 /// `parameter` looks a path parameter up by name; one that the path lacks is contained in nothing.
 ///
@@ -46,7 +48,19 @@ pub(crate) fn check<'a>(
             });
         }
     }
-    Ok(())
+    match rules.scopes.iter().find(|scope| !has_scope(claims, scope)) {
+        Some(scope) => Err(Forbidden::Scope(scope.clone())),
+        None => Ok(()),
+    }
+}
+
+fn has_scope(claims: &Map<String, Value>, wanted: &str) -> bool {
+    let has = |claim: &Value| match claim {
+        Value::String(scopes) => scopes.split(' ').any(|scope| scope == wanted),
+        Value::Array(scopes) => scopes.iter().any(|scope| scope.as_str() == Some(wanted)),
+        _ => false,
+    };
+    ["scope", "scp"].iter().filter_map(|name| claims.get(*name)).any(has)
 }
 
 /// The claim called `name`; where there is none, the member that `name` leads to as a dotted path.
@@ -54,7 +68,7 @@ pub(crate) fn find_claim<'a>(claims: &'a Map<String, Value>, name: &str) -> Opti
     if let Some(claim) = claims.get(name) {
         return Some(claim);
     }
-    let mut steps = name.split('.');
+    let mut steps = claim::steps(name)?.into_iter();
     let first = claims.get(steps.next()?)?;
     steps.try_fold(first, |value, step| value.as_object()?.get(step))
 }
@@ -97,11 +111,11 @@ mod tests {
     }
 
     fn claims_rule(name: &str, values: &[Value]) -> Authorize {
-        Authorize { claims: vec![(name.into(), values.to_vec())], contains: vec![] }
+        Authorize { claims: vec![(name.into(), values.to_vec())], ..Authorize::default() }
     }
 
     fn contains_rule(name: &str) -> Authorize {
-        Authorize { claims: vec![], contains: vec![(name.into(), "id".into())] }
+        Authorize { contains: vec![(name.into(), "id".into())], ..Authorize::default() }
     }
 
     #[test]
@@ -178,10 +192,53 @@ mod tests {
     }
 
     #[test]
+    fn a_member_whose_name_has_dots_stands_in_quotes() {
+        let rule = claims_rule("resource_access.\"chat.example.com\".roles", &[json!("user")]);
+        for (claims, expected) in [
+            (json!({"resource_access": {"chat.example.com": {"roles": ["user"]}}}), true),
+            (json!({"resource_access": {"chat.example.com": {"roles": ["guest"]}}}), false),
+            (
+                json!({"resource_access": {"chat": {"example": {"com": {"roles": ["user"]}}}}}),
+                false,
+            ),
+        ] {
+            assert_eq!(
+                check(&rule, &object(claims.clone()), |_| None).is_ok(),
+                expected,
+                "{claims}"
+            );
+        }
+    }
+
+    #[test]
+    fn every_scope_must_be_there_as_a_whole() {
+        let rules = Authorize {
+            scopes: vec!["chat:read".into(), "chat:write".into()],
+            ..Authorize::default()
+        };
+        let lacks = |scope: &str| Err(Forbidden::Scope(scope.into()));
+        for (claims, expected) in [
+            (json!({"scope": "openid chat:read chat:write"}), Ok(())),
+            (json!({"scp": "chat:write chat:read"}), Ok(())),
+            (json!({"scp": ["chat:write", "chat:read"]}), Ok(())),
+            (json!({"scope": "chat:read", "scp": ["chat:write"]}), Ok(())),
+            (json!({"scope": "chat:read"}), lacks("chat:write")),
+            (json!({"scope": "chat:readonly chat:write"}), lacks("chat:read")),
+            (json!({"scope": "Chat:Read chat:write"}), lacks("chat:read")),
+            (json!({"scp": ["chat:read chat:write"]}), lacks("chat:read")),
+            (json!({"scope": 7}), lacks("chat:read")),
+            (json!({}), lacks("chat:read")),
+        ] {
+            assert_eq!(check(&rules, &object(claims.clone()), |_| None), expected, "{claims}");
+        }
+    }
+
+    #[test]
     fn all_rules_must_hold_and_the_first_that_does_not_is_named() {
         let rules = Authorize {
             claims: vec![("role".into(), vec![json!("agent")]), ("org".into(), vec![json!(1)])],
             contains: vec![("chats".into(), "id".into())],
+            scopes: vec![],
         };
         let lookup = |name: &str| (name == "id").then_some("5");
         for (claims, expected) in [

@@ -8,14 +8,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jwks::{KeySource, SourceTable};
-use jwt::Token;
+use jwt::{Padding, Token};
 use signature::VerifierKeys;
-use token::Presented;
+use token::{Presented, Sender};
 
 use crate::config::locations::child;
-use crate::config::{Config, Problem, UserScope};
+use crate::config::{Config, Problem, Route, TokenSource, UserScope, Verifier};
+use crate::handshake::forwarded;
+use crate::handshake::headers::Trust;
 use crate::handshake::request::UpgradeRequest;
-use crate::outcome::rejection::Rejection;
+use crate::outcome::rejection::{Rejection, TokenFault};
 use crate::route::{Match, Parameters};
 use crate::session::identity::Identity;
 use crate::session::limiter::{Limiter, ScopeKey, UserKey, UserPlace};
@@ -93,14 +95,20 @@ impl Admission {
         config: &Config,
         matched: &Match,
         request: &UpgradeRequest,
+        trust: Trust,
         now: u64,
     ) -> Result<Permit, Rejection> {
         let (route, parameters) = (config.route(matched.route), &matched.parameters);
         origin::check(&route.origins, request.origin.as_deref())?;
         let Some(verifier) = route.verifier else { return Ok(Permit { subject: None }) };
         let (rules, keys) = (&config.verifiers[verifier], &self.verifiers[verifier]);
-        let presented = token::extract(&rules.sources, request, &route.origins)?;
-        let token = Token::parse(&presented.token)?;
+        let presented = find_token(rules, route, request, trust)?;
+        // Only a balancer that sets a header of its own writes padding.
+        let padding = match presented.source {
+            TokenSource::HeaderNamed(_) => Padding::Allowed,
+            _ => Padding::Forbidden,
+        };
+        let token = Token::parse_with(&presented.token, padding)?;
         keys.check(&token, rules, now).await?;
         let identity = token.accept(rules, now)?;
         authorize::check(&route.authorize, &identity.claims, |name| parameters.get(name))
@@ -129,6 +137,26 @@ impl Admission {
         let used = self.verifiers.iter().enumerate().filter(|(index, _)| is_used(*index));
         let without = used.filter(|(_, keys)| keys.is_empty(now));
         without.map(|(_, keys)| keys.name.to_string()).collect()
+    }
+}
+
+/// The token of a request, or why there is none.
+fn find_token(
+    rules: &Verifier,
+    route: &Route,
+    request: &UpgradeRequest,
+    trust: Trust,
+) -> Result<Presented, Rejection> {
+    let host = forwarded::host(trust, &request.headers).unwrap_or(&request.host);
+    let sender = Sender { trust, host, origins: &route.origins };
+    match token::extract(&rules.sources, request, sender) {
+        Err(TokenFault::Missing) if sender.leaves_a_cookie_out(&rules.sources, request) => {
+            Err(Rejection::CookieLeftOut {
+                origin: request.origin.clone().unwrap_or_default(),
+                host: host.to_owned(),
+            })
+        }
+        found => Ok(found?),
     }
 }
 

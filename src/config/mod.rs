@@ -14,6 +14,7 @@ use crate::outcome::close_codes::CloseCodes;
 use crate::route::{RouteId, Router};
 
 mod changes;
+pub(crate) mod claim;
 mod endpoint;
 mod file;
 mod hosts;
@@ -25,6 +26,7 @@ mod parameter;
 mod process;
 mod reader;
 pub(crate) mod route;
+mod sources;
 mod suggest;
 pub(crate) mod units;
 mod upstream;
@@ -48,7 +50,8 @@ pub(crate) use verifier::Key;
 
 pub use limits::Rate;
 pub use route::ForwardToken;
-pub use verifier::{TokenSource, Verifier};
+pub use sources::TokenSource;
+pub use verifier::Verifier;
 
 /// Everything the gateway was told, immutable.
 #[derive(Debug, Clone)]

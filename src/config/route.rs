@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use super::claim;
 use super::hosts::{self, Host};
 use super::limits::{RouteDefaults, RouteLimits, UserScope};
 use super::locations::child;
@@ -54,6 +55,8 @@ pub(crate) struct Authorize {
     pub(crate) claims: Vec<(String, Vec<serde_json::Value>)>,
     /// Claim name (an array) and the path parameter that must be contained in it.
     pub(crate) contains: Vec<(String, String)>,
+    /// OAuth scopes, each of which the token must have.
+    pub(crate) scopes: Vec<String>,
 }
 
 /// What goes upstream besides the client's own headers.
@@ -163,13 +166,31 @@ impl Authorize {
     fn read(table: &mut Table<'_, '_>, names: Option<&[String]>) -> Self {
         let claims = table.section("claims", |claims| {
             let pairs = claims.named().into_iter();
-            pairs.filter_map(|(claim, node)| Some((claim, allowed_values(node)?))).collect()
+            pairs
+                .filter_map(|(name, node)| Some((claim_name(&name, &node)?, allowed_values(node)?)))
+                .collect()
         });
         let contains = table.section("contains", |claims| {
             let pairs = claims.named().into_iter();
-            pairs.filter_map(|(claim, node)| Some((claim, parameter(&node, names)?))).collect()
+            pairs
+                .filter_map(|(name, node)| {
+                    Some((claim_name(&name, &node)?, parameter(&node, names)?))
+                })
+                .collect()
         });
-        Self { claims, contains }
+        let scopes = table.set("scopes", |node| {
+            let scope = node.word()?;
+            // RFC 6749 section 3.3.
+            let is_one =
+                scope.bytes().all(|byte| byte.is_ascii_graphic() && !b"\"\\".contains(&byte));
+            if !is_one {
+                node.problem(
+                    "must be one scope, without blanks: write several as several elements",
+                );
+            }
+            is_one.then_some(scope)
+        });
+        Self { claims, contains, scopes }
     }
 }
 
@@ -286,6 +307,10 @@ fn reference(node: &Node<'_, '_>, kind: &str, names: &[String]) -> Option<usize>
     found
 }
 
+fn claim_name(name: &str, node: &Node<'_, '_>) -> Option<String> {
+    claim::name(name).map_err(|fault| node.problem(fault)).ok()
+}
+
 /// The value or values of which a claim must have one.
 fn allowed_values(node: Node<'_, '_>) -> Option<Vec<serde_json::Value>> {
     let value = node.json()?;
@@ -322,7 +347,8 @@ fn no_parameter(name: &str, names: &[String]) -> String {
 /// Rules on a token are no rules where none is asked for: whoever wrote them relies on them.
 fn reject_rules_on_tokens(table: &Table<'_, '_>, authorize: &Authorize, forward: &Forward) {
     let message = "needs a token, and verifier = \"none\" asks for none";
-    if !authorize.claims.is_empty() || !authorize.contains.is_empty() {
+    let rules = [authorize.claims.len(), authorize.contains.len(), authorize.scopes.len()];
+    if rules != [0; 3] {
         table.problem("authorize", message);
     }
     if forward.token != ForwardToken::Keep {

@@ -6,9 +6,10 @@ use std::time::Duration;
 use jiff::Timestamp;
 use jsonwebtoken::Algorithm;
 
+use super::claim;
 use super::jwks::Jwks;
 use super::reader::{Node, Table};
-use super::suggest::{did_you_mean, nearest};
+use super::sources::{self, TokenSource};
 
 /// Who signs tokens, and what such a token must say (`[verifiers.NAME]`).
 #[derive(Debug, Clone)]
@@ -21,15 +22,20 @@ pub struct Verifier {
     pub(crate) jwks: Option<Jwks>,
     /// Accepted `iss`; empty: not checked.
     pub(crate) issuers: Vec<String>,
-    /// Accepted `aud`; empty: not checked.
+    /// Accepted audiences; empty: not checked.
     pub(crate) audiences: Vec<String>,
+    /// The claims any of which may name the audience: `aud`, unless others are given.
+    pub(crate) audience_claims: Vec<String>,
     /// Clock skew allowed on exp, nbf and iat.
     pub(crate) leeway: Duration,
     /// The claim that names the user.
     pub(crate) user_claim: String,
     /// Claims that must be there with exactly this value.
     pub(crate) required_claims: Vec<(String, serde_json::Value)>,
-    /// Accepted `typ` headers, lower case, without `application/`; empty: JWT or absent.
+    /// Members of the token's header that must be there with exactly this value.
+    pub(crate) required_header: Vec<(String, serde_json::Value)>,
+    /// Accepted `typ` headers, lower case, without `application/`, "" for an absent one; empty: JWT or
+    /// absent.
     pub(crate) token_types: Vec<String>,
     /// Where a token may stand; the first that is present counts. Never empty.
     pub sources: Vec<TokenSource>,
@@ -48,46 +54,6 @@ pub(crate) struct Key {
     pub(crate) not_after: Option<Timestamp>,
 }
 
-/// Where a token may stand in the handshake.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum TokenSource {
-    /// `Authorization: Bearer …`
-    Header,
-    /// `Sec-WebSocket-Protocol: base64url.bearer.authorization.framegate.<base64url>`
-    Subprotocol,
-    /// `Sec-WebSocket-Protocol: NAME, <token>`: the entry after NAME.
-    SubprotocolAfter(String),
-    /// A cookie.
-    Cookie(String),
-    /// A query parameter.
-    Query(String),
-}
-
-/// Why a text is no token source.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum SourceError {
-    /// `cookie`, `query`
-    #[error("must name the {kind}; did you mean \"{kind}:NAME\"?", kind = .0)]
-    NoName(&'static str),
-    /// `cookie:a b`
-    #[error("is not a possible name of a {0}")]
-    Name(&'static str),
-    /// Anything else.
-    #[error(
-        "must be \"header\", \"subprotocol\", \"subprotocol:NAME\", \"cookie:NAME\" or \"query:NAME\"{}",
-        did_you_mean(*.0)
-    )]
-    Unknown(Option<&'static str>),
-}
-
-impl std::str::FromStr for TokenSource {
-    type Err = SourceError;
-
-    fn from_str(text: &str) -> Result<Self, SourceError> {
-        source(text)
-    }
-}
-
 impl Verifier {
     /// Reads `[verifiers.NAME]`; faults are reported and leave gaps.
     pub(super) fn read(table: &mut Table<'_, '_>, name: &str) -> Self {
@@ -95,6 +61,10 @@ impl Verifier {
         let has_jwks = table.has("jwks");
         let jwks = table.optional_section("jwks", Jwks::read).flatten();
         let keys = read_keys(table, has_jwks);
+        let required_header = table.section("required_header", |members| {
+            let pairs = members.named().into_iter();
+            pairs.filter_map(|(member, node)| Some((member, node.json()?))).collect::<Vec<_>>()
+        });
         Self {
             name: name.to_owned(),
             keys,
@@ -102,18 +72,67 @@ impl Verifier {
             issuers: table.list("issuers", |node| node.word()),
             audiences: table.list("audiences", |node| node.word()),
             leeway: table.duration("leeway", Duration::from_secs(30)),
-            user_claim: table
-                .take("user_claim")
-                .and_then(|node| node.word())
-                .unwrap_or_else(|| "sub".to_owned()),
+            audience_claims: read_audience_claims(table),
+            user_claim: read_user_claim(table),
             required_claims: table.section("required_claims", |claims| {
-                let pairs = claims.named().into_iter();
-                pairs.filter_map(|(claim, node)| Some((claim, node.json()?))).collect()
+                let pairs = claims.named().into_iter().filter_map(|(name, node)| {
+                    let name = claim::name(&name).map_err(|fault| node.problem(fault)).ok()?;
+                    Some((name, node.json()?))
+                });
+                pairs.collect()
             }),
-            token_types: table.set("token_types", |node| node.word().map(|word| token_type(&word))),
-            sources: read_sources(table),
+            token_types: table.set("token_types", |node| node.text().map(token_type)),
+            sources: read_sources(table, !required_header.is_empty()),
+            required_header,
         }
     }
+}
+
+/// Reads `sources`; a balancer whose key all its owner's customers share is believed only if its tokens say
+/// which of them it belongs to.
+fn read_sources(table: &mut Table<'_, '_>, has_required_header: bool) -> Vec<TokenSource> {
+    let sources = sources::read(table);
+    let is_alb = |source: &TokenSource| *source == TokenSource::HeaderNamed(ALB.to_owned());
+    if !has_required_header && sources.iter().any(is_alb) {
+        table.problem(
+            "required_header",
+            "is missing: the keys of X-Amzn-Oidc-Data are those of all balancers of a region, so the token must \
+             name yours: required_header = { signer = \"arn:aws:elasticloadbalancing:...\" }",
+        );
+    }
+    sources
+}
+
+/// Reads `audience_claim`: a name, or several of which any may fit.
+fn read_audience_claims(table: &mut Table<'_, '_>) -> Vec<String> {
+    let node = match table.take("audience_claim") {
+        None => return vec!["aud".to_owned()],
+        Some(node) => node,
+    };
+    if node.value().as_str().is_some() {
+        return node.parse(claim::name).into_iter().collect();
+    }
+    let items = node.items("a claim's name, or an array of names").unwrap_or_default();
+    let names: Vec<_> = items.iter().filter_map(|node| node.parse(claim::name)).collect();
+    if names.is_empty() {
+        table.problem("audience_claim", "must name a claim");
+    }
+    names
+}
+
+/// Reads `user_claim`: a claim's name or path, or the names on the way to it as an array.
+fn read_user_claim(table: &mut Table<'_, '_>) -> String {
+    let default = || "sub".to_owned();
+    let Some(node) = table.take("user_claim") else { return default() };
+    if node.value().as_array().is_none() {
+        return node.parse(claim::name).unwrap_or_else(default);
+    }
+    let items = node.items("an array").unwrap_or_default();
+    let names: Vec<_> = items.iter().filter_map(Node::word).collect();
+    claim::path(&names).unwrap_or_else(|fault| {
+        table.problem("user_claim", fault);
+        default()
+    })
 }
 
 /// Reads `keys`, of which there must be one unless there is `jwks`.
@@ -165,70 +184,14 @@ fn algorithm(node: &Node<'_, '_>) -> Option<Algorithm> {
     node.choice(&ALGORITHMS)
 }
 
-/// Reads `sources`.
-fn read_sources(table: &mut Table<'_, '_>) -> Vec<TokenSource> {
-    let Some(node) = table.take("sources") else {
-        return vec![TokenSource::Header, TokenSource::Subprotocol];
-    };
-    let mut sources = Vec::new();
-    let items = node.items("an array");
-    if items.as_ref().is_some_and(Vec::is_empty) {
-        table.problem("sources", "must not be empty: no token could ever be found");
-    }
-    for node in items.unwrap_or_default() {
-        let Some(source) = node.parse(source) else { continue };
-        if sources.contains(&source) {
-            node.problem("is there twice");
-        }
-        sources.push(source);
-    }
-    sources
-}
-
-/// `header`, `subprotocol`, `subprotocol:NAME`, `cookie:NAME` or `query:NAME`.
-fn source(text: &str) -> Result<TokenSource, SourceError> {
-    let (kind, name) = match text.split_once(':') {
-        Some((kind, name)) => (kind, Some(name)),
-        None => (text, None),
-    };
-    let named = |kind, fits: fn(&str) -> bool| match name {
-        None | Some("") => Err(SourceError::NoName(kind)),
-        Some(name) if fits(name) => Ok(name.to_owned()),
-        Some(_) => Err(SourceError::Name(kind)),
-    };
-    match (kind, name) {
-        ("header", None) => Ok(TokenSource::Header),
-        ("subprotocol", None) => Ok(TokenSource::Subprotocol),
-        ("subprotocol", _) => named("subprotocol", is_token).map(TokenSource::SubprotocolAfter),
-        ("cookie", _) => named("cookie", is_token).map(TokenSource::Cookie),
-        ("query", _) => named("query", is_query_name).map(TokenSource::Query),
-        _ => {
-            let near = nearest(kind, ["header", "subprotocol", "cookie", "query"]);
-            Err(SourceError::Unknown(near.map(|kind| match kind {
-                "cookie" => "cookie:NAME",
-                "query" => "query:NAME",
-                other => other,
-            })))
-        }
-    }
-}
-
 /// `application/` may be left out of `typ` (RFC 7515 section 4.1.9), and case does not count.
 fn token_type(typed: &str) -> String {
     let lower = typed.to_ascii_lowercase();
     lower.strip_prefix("application/").map(str::to_owned).unwrap_or(lower)
 }
 
-/// A token of RFC 9110 section 5.6.2: what names of cookies and subprotocols are made of.
-pub(super) fn is_token(text: &str) -> bool {
-    let in_token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
-    !text.is_empty() && text.bytes().all(in_token)
-}
-
-fn is_query_name(text: &str) -> bool {
-    text.bytes().all(|byte| byte.is_ascii_graphic() && !b"&=#+%?".contains(&byte))
-}
-
+/// The header by which AWS' balancers pass a token on.
+const ALB: &str = "x-amzn-oidc-data";
 /// What a key can be for.
 const ALGORITHMS: [(&str, Algorithm); 12] = [
     ("HS256", Algorithm::HS256),
@@ -248,30 +211,6 @@ const ALGORITHMS: [(&str, Algorithm); 12] = [
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn token_sources_have_five_forms() {
-        let name = || "t".to_owned();
-        for (text, expected) in [
-            ("header", Ok(TokenSource::Header)),
-            ("subprotocol", Ok(TokenSource::Subprotocol)),
-            ("subprotocol:t", Ok(TokenSource::SubprotocolAfter(name()))),
-            ("cookie:t", Ok(TokenSource::Cookie(name()))),
-            ("query:t", Ok(TokenSource::Query(name()))),
-            ("cookie", Err(SourceError::NoName("cookie"))),
-            ("query:", Err(SourceError::NoName("query"))),
-            ("subprotocol:", Err(SourceError::NoName("subprotocol"))),
-            ("cookie:a b", Err(SourceError::Name("cookie"))),
-            ("query:a=b", Err(SourceError::Name("query"))),
-            ("headers", Err(SourceError::Unknown(Some("header")))),
-            ("header:X-Token", Err(SourceError::Unknown(Some("header")))),
-            ("cookies:t", Err(SourceError::Unknown(Some("cookie:NAME")))),
-            ("body", Err(SourceError::Unknown(None))),
-            ("", Err(SourceError::Unknown(None))),
-        ] {
-            assert_eq!(source(text), expected, "{text}");
-        }
-    }
 
     #[test]
     fn token_types_are_compared_without_case_and_application() {

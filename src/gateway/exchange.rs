@@ -160,7 +160,8 @@ impl Gateway {
         let matched = matched.ok_or(Rejection::NoRoute)?;
         let route = self.config().route(matched.route);
 
-        let admitted = self.admission.admit(self.config(), &matched, request, unix_now()).await;
+        let admitted =
+            self.admission.admit(self.config(), &matched, request, source.trust, unix_now()).await;
         facts.steps.admission = Some(began.elapsed());
         let permit = admitted?;
         facts.user = permit.subject.as_ref().map(|subject| Arc::clone(&subject.identity.user));

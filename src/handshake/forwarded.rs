@@ -6,6 +6,7 @@ use http::HeaderMap;
 use ipnet::{IpNet, Ipv4Net};
 
 use super::headers::{Scheme, Trust};
+use super::request::is_host;
 
 /// Where a request comes from.
 #[derive(Debug, Clone, Copy)]
@@ -42,6 +43,24 @@ pub fn client_address(direct: IpAddr, trusted: &[IpNet], headers: &HeaderMap) ->
         }
     }
     client
+}
+
+/// The only value of a header that the direct peer may set, if it is trusted and the value is good.
+pub(crate) fn trusted_value<'a>(
+    trust: Trust,
+    headers: &'a HeaderMap,
+    name: &str,
+    is_good: impl Fn(&str) -> bool,
+) -> Option<&'a str> {
+    let mut values = headers.get_all(name).iter();
+    let value = values.next().filter(|_| trust == Trust::Trusted)?;
+    let single = values.next().is_none();
+    value.to_str().ok().filter(|text| single && is_good(text))
+}
+
+/// The host that a trusted proxy was asked for.
+pub(crate) fn host(trust: Trust, headers: &HeaderMap) -> Option<&str> {
+    trusted_value(trust, headers, "x-forwarded-host", is_host)
 }
 
 /// Whether `address` is in one of the networks; IPv4-mapped IPv6, on either side, counts as IPv4.

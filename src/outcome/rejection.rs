@@ -25,6 +25,17 @@ pub enum Rejection {
     /// Something is wrong with the token.
     #[error(transparent)]
     Token(#[from] TokenFault),
+    /// No token but one in a cookie, which a page of another host has made the browser send.
+    #[error(
+        "no token was sent that counts: the cookie is left out because the page's origin is {origin} and the host \
+         {host}; list the origin in the route's origins if its pages may connect"
+    )]
+    CookieLeftOut {
+        /// Origin of the page.
+        origin: String,
+        /// The host it asked for.
+        host: String,
+    },
     /// The token is good but does not allow this.
     #[error("{0}")]
     Forbidden(Forbidden),
@@ -107,6 +118,9 @@ pub(crate) enum Forbidden {
     /// A claim has none of the values asked for.
     #[error("claim {0} does not allow this route")]
     Claim(String),
+    /// The token lacks a scope.
+    #[error("scope {0} is needed for this route")]
+    Scope(String),
     /// A path parameter is not contained in a claim.
     #[error("path parameter {parameter} is not contained in claim {claim}")]
     NotContained {
@@ -171,6 +185,7 @@ impl Rejection {
                 TokenFault::Audience => Label::TokenAudience,
                 TokenFault::Kind(_) => Label::TokenKind,
             },
+            Self::CookieLeftOut { .. } => Label::TokenMissing,
             Self::Forbidden(_) => Label::Forbidden,
             Self::UserLimit => Label::UserLimit,
             Self::AddressLimit => Label::AddressLimit,
@@ -192,7 +207,7 @@ impl Rejection {
             Self::BadRequest(bad) => bad.status(),
             Self::NoRoute => StatusCode::NOT_FOUND,
             Self::OriginDenied | Self::Forbidden(_) => StatusCode::FORBIDDEN,
-            Self::Token(_) => StatusCode::UNAUTHORIZED,
+            Self::Token(_) | Self::CookieLeftOut { .. } => StatusCode::UNAUTHORIZED,
             Self::UserLimit | Self::AddressLimit | Self::RateLimited { .. } => {
                 StatusCode::TOO_MANY_REQUESTS
             }
@@ -224,7 +239,7 @@ impl Rejection {
             Self::BadRequest(_) => return None,
             Self::NoRoute => 4404,
             Self::OriginDenied | Self::Forbidden(_) => 4403,
-            Self::Token(_) => 4401,
+            Self::Token(_) | Self::CookieLeftOut { .. } => 4401,
             Self::UserLimit | Self::AddressLimit | Self::RateLimited { .. } => 4429,
             Self::Overloaded | Self::KeysUnavailable | Self::UpstreamTimeout(_) => 1013,
             Self::Draining => 1012,

@@ -84,7 +84,9 @@ pub(crate) fn verifier() -> Verifier {
         audiences: vec![],
         leeway: Duration::ZERO,
         user_claim: "sub".into(),
+        audience_claims: vec!["aud".into()],
         required_claims: vec![],
+        required_header: vec![],
         token_types: vec![],
         sources: vec![],
     }

@@ -59,7 +59,7 @@ impl Unverified {
     ///
     /// When its form is wrong.
     pub(crate) fn read(token: &str) -> Result<Self, TokenFault> {
-        let Token { header: Header { algorithm, kid, typ }, claims, .. } = Token::parse(token)?;
+        let Token { header: Header { algorithm, kid, typ, .. }, claims, .. } = Token::parse(token)?;
         Ok(Self { algorithm, kid, typ, claims })
     }
 
@@ -92,6 +92,17 @@ struct Header {
     kid: Option<String>,
     /// Lower case, without `application/` (RFC 7515 section 4.1.9).
     typ: Option<String>,
+    /// All of it.
+    members: Map<String, Value>,
+}
+
+/// Whether `=` may stand at the end of a token's parts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Padding {
+    /// RFC 7515 section 2: it may not.
+    Forbidden,
+    /// AWS' balancers write it.
+    Allowed,
 }
 
 impl<'a> Token<'a> {
@@ -101,6 +112,15 @@ impl<'a> Token<'a> {
     ///
     /// When its form is wrong.
     pub(crate) fn parse(token: &'a str) -> Result<Self, TokenFault> {
+        Self::parse_with(token, Padding::Forbidden)
+    }
+
+    /// The same, where the token's sender may have padded its parts.
+    ///
+    /// # Errors
+    ///
+    /// When its form is wrong.
+    pub(crate) fn parse_with(token: &'a str, padding: Padding) -> Result<Self, TokenFault> {
         if token.len() > MAX_TOKEN_BYTES {
             return Err(TokenFault::Malformed("it is longer than 16 KiB"));
         }
@@ -114,12 +134,16 @@ impl<'a> Token<'a> {
             return Err(not_three);
         }
         // A canonical encoding (no padding, no loose bits), or one token had many spellings.
-        let decode = |part| {
+        let decode = |part: &str| {
+            let part = match padding {
+                Padding::Forbidden => part,
+                Padding::Allowed => part.trim_end_matches('='),
+            };
             URL_SAFE_NO_PAD.decode(part).map_err(|_| TokenFault::Malformed("it is not base64url"))
         };
         let header = json::parse_object(&decode(header)?)
             .ok_or(TokenFault::Malformed("its header is no JSON object, or has a name twice"))?;
-        let header = Header::parse(&header)?;
+        let header = Header::parse(header)?;
         let claims = json::parse_object(&decode(payload)?)
             .ok_or(TokenFault::Malformed("its payload is no JSON object, or has a name twice"))?;
         Ok(Self { header, claims, signed, signature: decode(signature)? })
@@ -180,8 +204,8 @@ impl<'a> Token<'a> {
         let claims = &self.claims;
         let expires_at = check_times(claims, now, verifier.leeway.as_secs())?;
         let issuer = check_issuer(claims, &verifier.issuers)?;
-        check_audience(claims, &verifier.audiences)?;
-        check_kind(verifier, self.header.typ.as_deref(), claims)?;
+        check_audience(claims, verifier)?;
+        check_kind(verifier, &self.header, claims)?;
         Ok(Checked { user: user(claims, &verifier.user_claim)?, issuer, expires_at })
     }
 
@@ -194,7 +218,8 @@ impl<'a> Token<'a> {
 }
 
 impl Header {
-    fn parse(header: &Map<String, Value>) -> Result<Self, TokenFault> {
+    fn parse(members: Map<String, Value>) -> Result<Self, TokenFault> {
+        let header = &members;
         // RFC 7515 section 4.1.11: extensions listed in `crit` must be understood; we know none.
         if header.contains_key("crit") {
             return Err(TokenFault::Malformed("its header has crit: extensions are not supported"));
@@ -215,7 +240,7 @@ impl Header {
         };
         let kid = text(header, "kid", "its kid is no string")?.map(str::to_owned);
         let typ = text(header, "typ", "its typ is no string")?.map(normal_type);
-        Ok(Self { algorithm, kid, typ })
+        Ok(Self { algorithm, kid, typ, members })
     }
 }
 
@@ -273,40 +298,56 @@ fn check_issuer<'a>(
     }
 }
 
-/// RFC 7519 section 4.1.3: `aud` is a string or an array of strings, one of which must be ours.
-fn check_audience(claims: &Map<String, Value>, accepted: &[String]) -> Result<(), TokenFault> {
+/// RFC 7519 section 4.1.3: `aud` is a string or an array of strings, one of which must be ours. Issuers
+/// that name the audience in another claim (Cognito's `client_id`) have it looked for there.
+fn check_audience(claims: &Map<String, Value>, verifier: &Verifier) -> Result<(), TokenFault> {
+    let accepted = &verifier.audiences;
     if accepted.is_empty() {
         return Ok(());
     }
-    let names = match claims.get("aud") {
-        None => return Err(TokenFault::Audience),
-        Some(Value::Array(names)) => names.as_slice(),
-        Some(name) => std::slice::from_ref(name),
-    };
-    if !names.iter().all(Value::is_string) {
-        return Err(TokenFault::Malformed("its aud is neither a string nor an array of strings"));
+    for claim in &verifier.audience_claims {
+        let names = match find_claim(claims, claim) {
+            None => continue,
+            Some(Value::Array(names)) => names.as_slice(),
+            Some(name) => std::slice::from_ref(name),
+        };
+        if !names.iter().all(Value::is_string) {
+            return Err(TokenFault::Malformed(
+                "its aud is neither a string nor an array of strings",
+            ));
+        }
+        let mut names = names.iter().filter_map(Value::as_str);
+        if names.any(|name| accepted.iter().any(|one| one == name)) {
+            return Ok(());
+        }
     }
-    let meant =
-        names.iter().filter_map(Value::as_str).any(|name| accepted.iter().any(|a| a == name));
-    if meant { Ok(()) } else { Err(TokenFault::Audience) }
+    Err(TokenFault::Audience)
 }
 
 /// RFC 8725 section 3.11 and 3.12: a token of another kind from the same issuer, such as a refresh
 /// or ID token, is told apart by its type or by its claims.
 fn check_kind(
     verifier: &Verifier,
-    typ: Option<&str>,
+    header: &Header,
     claims: &Map<String, Value>,
 ) -> Result<(), TokenFault> {
+    let typ = header.typ.as_deref();
     let accepted = match typ {
+        // An absent one is "" in the list.
         _ if !verifier.token_types.is_empty() => {
-            typ.is_some_and(|typ| verifier.token_types.iter().any(|one| one == typ))
+            verifier.token_types.iter().any(|one| one == typ.unwrap_or_default())
         }
         Some(typ) => typ == "jwt",
         None => true,
     };
     if !accepted {
         return Err(TokenFault::Kind("its typ header is not accepted here"));
+    }
+    let members = &verifier.required_header;
+    if members.iter().any(|(name, value)| header.members.get(name) != Some(value)) {
+        return Err(TokenFault::Kind(
+            "a required member of its header is missing or has another value",
+        ));
     }
     let required = &verifier.required_claims;
     if required.iter().any(|(name, value)| find_claim(claims, name) != Some(value)) {

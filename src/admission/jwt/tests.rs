@@ -22,6 +22,8 @@ fn verifier() -> Verifier {
         audiences: vec![],
         leeway: Duration::from_secs(30),
         user_claim: "sub".into(),
+        audience_claims: vec!["aud".into()],
+        required_header: vec![],
         required_claims: vec![],
         token_types: vec![],
         sources: vec![],

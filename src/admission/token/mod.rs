@@ -1,22 +1,29 @@
-//! Where the token of a handshake stands, and the handshake without it for the upstream. Pure.
+//! Where the token of a handshake stands; [`mod@strip`] has the handshake without it for the upstream. Pure.
 //!
 //! What the token says is checked in [`super::jwt`]. A token is never printed: [`Presented`] hides
 //! it, and faults name the place and the rule, not the content.
 #![cfg_attr(not(test), deny(clippy::indexing_slicing, clippy::cast_possible_truncation))]
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::fmt;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use http::HeaderMap;
-use http::header::{AUTHORIZATION, COOKIE, HeaderName, HeaderValue, SEC_WEBSOCKET_PROTOCOL};
+use http::header::{AUTHORIZATION, COOKIE, HeaderValue};
 use percent_encoding::percent_decode;
 
 use super::origin;
-use crate::config::{ForwardToken, TokenSource};
-use crate::handshake::request::{Forwardable, UpgradeRequest};
+use crate::config::TokenSource;
+use crate::handshake::headers::Trust;
+use crate::handshake::request::UpgradeRequest;
 use crate::outcome::rejection::TokenFault;
+
+pub(crate) use strip::untouched;
+pub use strip::{forward, strip};
+
+mod strip;
 
 /// Start of the subprotocol entry that carries a token, as Kubernetes does it: what follows is the
 /// token in base64url without padding, since a subprotocol is an RFC 9110 `token`.
@@ -43,11 +50,48 @@ impl fmt::Debug for Presented {
     }
 }
 
+/// What a request is judged by that it does not say itself.
+#[derive(Debug, Clone, Copy)]
+pub struct Sender<'a> {
+    /// Whether headers of a trusted proxy count.
+    pub trust: Trust,
+    /// The host that pages know: Host, or a trusted proxy's X-Forwarded-Host.
+    pub host: &'a str,
+    /// Origins whose pages may connect; empty: all.
+    pub origins: &'a [String],
+}
+
+impl Sender<'_> {
+    /// Whether a cookie may count at all: cookies travel with requests that foreign pages make.
+    fn cookies_count(&self, request: &UpgradeRequest) -> bool {
+        match &request.origin {
+            None => true,
+            Some(page) if self.origins.is_empty() => origin::is_same_host(page, self.host),
+            Some(page) => origin::is_listed(self.origins, page),
+        }
+    }
+
+    /// Whether there is a token in a cookie that does not count.
+    pub(crate) fn leaves_a_cookie_out(
+        &self,
+        sources: &[TokenSource],
+        request: &UpgradeRequest,
+    ) -> bool {
+        let is_there = |source: &TokenSource| match source {
+            TokenSource::Cookie(name) => in_cookies(&request.headers, name)
+                .is_ok_and(|found| found.is_some_and(|value| !value.is_empty())),
+            _ => false,
+        };
+        !self.cookies_count(request) && sources.iter().any(is_there)
+    }
+}
+
 /// Finds the token: the first of `sources` in which one is present counts, and later ones are not
 /// looked at. An empty value (a cookie that was cleared, `?token=`) is no token.
 ///
 /// A cookie is only a token when the browser cannot have been made to send it by a foreign page:
-/// without `Origin`, with one of `origins`, or, `origins` empty, with one whose host equals `Host`.
+/// without `Origin`, with one of `origins`, or, `origins` empty, with one whose host equals `Host`. A header
+/// with a name of its own counts only from a trusted proxy.
 ///
 /// # Errors
 ///
@@ -57,14 +101,20 @@ impl fmt::Debug for Presented {
 pub fn extract(
     sources: &[TokenSource],
     request: &UpgradeRequest,
-    origins: &[String],
+    sender: Sender<'_>,
 ) -> Result<Presented, TokenFault> {
     for source in sources {
         let found = match source {
             TokenSource::Header => in_authorization(&request.headers),
             TokenSource::Subprotocol => in_subprotocol(&request.offered),
             TokenSource::SubprotocolAfter(name) => after_subprotocol(&request.offered, name),
-            TokenSource::Cookie(name) if cookies_count(request, origins) => {
+            TokenSource::SubprotocolPrefix(prefix) => behind_prefix(&request.offered, prefix),
+            TokenSource::HeaderNamed(name) if sender.trust == Trust::Trusted => {
+                in_header(&request.headers, name)
+            }
+            // Anybody could have written it.
+            TokenSource::HeaderNamed(_) => Ok(None),
+            TokenSource::Cookie(name) if sender.cookies_count(request) => {
                 in_cookies(&request.headers, name)
             }
             TokenSource::Cookie(_) => Ok(None),
@@ -82,83 +132,26 @@ pub fn extract(
     Err(TokenFault::Missing)
 }
 
-/// Offered subprotocols that are tokens because they follow the NAME of a source `subprotocol:NAME`.
+/// Offered subprotocols that are tokens: they follow the NAME of a source `subprotocol:NAME`, or begin with the
+/// PREFIX of a source `subprotocol-prefix:PREFIX`.
 pub(crate) fn named_entries<'a>(sources: &[TokenSource], offered: &'a [String]) -> Vec<&'a str> {
-    let after = |source: &TokenSource| match source {
-        TokenSource::SubprotocolAfter(name) => {
-            let at = offered.iter().position(|entry| entry == name)?;
-            offered.get(at + 1).map(String::as_str)
-        }
-        _ => None,
+    let after = |name: &String| {
+        let at = offered.iter().position(|entry| entry == name)?;
+        offered.get(at + 1)
     };
-    sources.iter().filter_map(after).collect()
-}
-
-/// The request as it goes upstream under `forward.token`: the token kept where it came, removed, or
-/// moved into `Authorization: Bearer`, where it replaces whatever the client had there. What is
-/// removed is removed from all of `sources`: one that did not count holds a token all the same.
-pub fn forward(
-    request: &UpgradeRequest,
-    presented: &Presented,
-    sources: &[TokenSource],
-    mode: ForwardToken,
-) -> Forwardable {
-    if mode == ForwardToken::Keep {
-        return untouched(request);
-    }
-    let mut stripped = strip(request, sources);
-    if mode == ForwardToken::Authorization {
-        stripped.headers.remove(AUTHORIZATION);
-        // A verified token is base64url and dots, always a legal value; another moves nowhere.
-        if let Ok(mut value) = HeaderValue::try_from(format!("Bearer {}", presented.token)) {
-            value.set_sensitive(true);
-            stripped.headers.insert(AUTHORIZATION, value);
+    let of = |source: &TokenSource| -> Vec<&'a str> {
+        match source {
+            TokenSource::SubprotocolAfter(name) => {
+                after(name).map(String::as_str).into_iter().collect()
+            }
+            TokenSource::SubprotocolPrefix(prefix) => {
+                let entries = offered.iter().filter(|entry| entry.starts_with(prefix));
+                entries.map(String::as_str).collect()
+            }
+            _ => Vec::new(),
         }
-    }
-    stripped
-}
-
-/// The request without the tokens of `sources`; everything else stays byte for byte as it was.
-pub fn strip(request: &UpgradeRequest, sources: &[TokenSource]) -> Forwardable {
-    let mut stripped = untouched(request);
-    for source in sources {
-        strip_source(&mut stripped, source);
-    }
-    strip_offered(&mut stripped, sources);
-    stripped
-}
-
-fn strip_source(stripped: &mut Forwardable, source: &TokenSource) {
-    match source {
-        TokenSource::Header => strip_bearer(&mut stripped.headers),
-        TokenSource::Cookie(name) => strip_cookie(&mut stripped.headers, name),
-        TokenSource::Query(name) => {
-            stripped.query = stripped.query.take().and_then(|query| strip_parameter(query, name));
-        }
-        // All of them together, in `strip_offered`.
-        TokenSource::Subprotocol | TokenSource::SubprotocolAfter(_) => {}
-    }
-}
-
-/// Drops the tokens among the subprotocols and the names that announce them. What an entry is depends
-/// on the one before it as it was sent, whatever another source takes out there.
-fn strip_offered(stripped: &mut Forwardable, sources: &[TokenSource]) {
-    let mut before: Option<String> = None;
-    retain_offered(stripped, |entry| {
-        let before = before.replace(entry.clone());
-        !sources.iter().any(|source| match source {
-            TokenSource::Subprotocol => entry.starts_with(SUBPROTOCOL_PREFIX),
-            TokenSource::SubprotocolAfter(name) => entry == name || before.as_ref() == Some(name),
-            _ => false,
-        })
-    });
-}
-
-/// Drops Bearer tokens; another scheme's credentials are the backend's business.
-fn strip_bearer(headers: &mut HeaderMap) {
-    let values = headers.get_all(AUTHORIZATION).iter();
-    let kept: Vec<_> = values.filter(|value| bearer(value.as_bytes()).is_none()).cloned().collect();
-    replace(headers, AUTHORIZATION, kept);
+    };
+    sources.iter().flat_map(of).collect()
 }
 
 /// What one source holds: bytes that may be empty, nothing, or two tokens.
@@ -198,14 +191,65 @@ fn after_subprotocol<'a>(offered: &'a [String], name: &str) -> Found<'a> {
     only(tokens, "two tokens among the subprotocols")
 }
 
+/// A token, or base64url of one, as the rest of an entry.
+fn behind_prefix<'a>(offered: &'a [String], prefix: &str) -> Found<'a> {
+    let entries = offered.iter().filter_map(|entry| entry.strip_prefix(prefix));
+    let Some(rest) = only(entries, "two tokens among the subprotocols")? else {
+        return Ok(None);
+    };
+    // A token has dots, and base64url has none.
+    if rest.is_empty() || rest.contains('.') {
+        return Ok(Some(Cow::Borrowed(rest.as_bytes())));
+    }
+    let token = URL_SAFE_NO_PAD.decode(rest);
+    token.map(|token| Some(Cow::Owned(token))).map_err(|_| {
+        TokenFault::Malformed("its subprotocol entry is neither a token nor base64url of one")
+    })
+}
+
+fn in_header<'a>(headers: &'a HeaderMap, name: &str) -> Found<'a> {
+    let values = headers.get_all(name).iter().map(|value| Cow::Borrowed(value.as_bytes()));
+    only(values, "two tokens: its header is there twice")
+}
+
 fn in_cookies<'a>(headers: &'a HeaderMap, name: &str) -> Found<'a> {
-    let values = headers
-        .get_all(COOKIE)
-        .iter()
-        .flat_map(|header| header.as_bytes().split(|byte| *byte == b';'))
-        .filter_map(|pair| cookie_value(pair, name))
-        .map(Cow::Borrowed);
-    only(values, "two tokens: the cookie is there twice")
+    let twice = "two tokens: the cookie is there twice";
+    let values =
+        || cookies(headers).filter_map(|(key, value)| (key == name.as_bytes()).then_some(value));
+    let whole = only(values(), twice)?;
+    if let Some(value) = whole.filter(|value| !value.is_empty()) {
+        return Ok(Some(Cow::Borrowed(value)));
+    }
+    let mut parts = BTreeMap::new();
+    for (key, value) in cookies(headers) {
+        if let Some(number) = part_number(key, name)
+            && parts.insert(number, value).is_some()
+        {
+            return Err(TokenFault::Malformed(twice));
+        }
+    }
+    // With one missing it is no token.
+    let is_whole = parts.keys().enumerate().all(|(at, number)| at == *number);
+    Ok(if is_whole && !parts.is_empty() {
+        Some(Cow::Owned(parts.into_values().collect::<Vec<_>>().concat()))
+    } else {
+        whole.map(Cow::Borrowed)
+    })
+}
+
+/// The pairs of all Cookie headers.
+fn cookies(headers: &HeaderMap) -> impl Iterator<Item = (&[u8], &[u8])> {
+    let lines = headers.get_all(COOKIE).iter();
+    lines.flat_map(|line| line.as_bytes().split(|byte| *byte == b';')).filter_map(cookie)
+}
+
+/// The number of a part of a cookie that was too large for one: `session.0`, `session.1`.
+fn part_number(key: &[u8], name: &str) -> Option<usize> {
+    let number = key.strip_prefix(name.as_bytes())?.strip_prefix(b".")?;
+    let number = std::str::from_utf8(number).ok()?;
+    let is_plain = number.bytes().all(|digit| digit.is_ascii_digit());
+    let is_shortest = number.len() == 1 || number.len() == 2 && !number.starts_with('0');
+    (is_plain && is_shortest).then(|| number.parse().ok())?
 }
 
 fn in_query<'a>(query: Option<&'a str>, name: &str) -> Found<'a> {
@@ -220,15 +264,6 @@ fn in_query<'a>(query: Option<&'a str>, name: &str) -> Found<'a> {
         Some(token) => Cow::Owned(token.to_vec()),
         None => value,
     }))
-}
-
-/// Whether a cookie may count at all: cookies travel with requests that foreign pages make.
-fn cookies_count(request: &UpgradeRequest, origins: &[String]) -> bool {
-    match &request.origin {
-        None => true,
-        Some(page) if origins.is_empty() => origin::is_same_host(page, &request.host),
-        Some(page) => origin::is_listed(origins, page),
-    }
 }
 
 fn only<T>(mut found: impl Iterator<Item = T>, two: &'static str) -> Result<Option<T>, TokenFault> {
@@ -248,14 +283,14 @@ fn bearer(value: &[u8]) -> Option<&[u8]> {
     (scheme.eq_ignore_ascii_case(b"Bearer") && separated).then(|| rest.trim_ascii())
 }
 
-/// The value of a `name=value` pair of a Cookie header if it is called `name` (RFC 6265 section
-/// 5.4; names differ by case), without the quotes that section 4.1.1 allows.
-fn cookie_value<'a>(pair: &'a [u8], name: &str) -> Option<&'a [u8]> {
+/// Name and value of a `name=value` pair of a Cookie header (RFC 6265 section 5.4; names differ by case),
+/// without the quotes that section 4.1.1 allows.
+fn cookie(pair: &[u8]) -> Option<(&[u8], &[u8])> {
     let equals = pair.iter().position(|byte| *byte == b'=')?;
     let (key, value) = pair.split_at_checked(equals)?;
     let value = value.strip_prefix(b"=")?.trim_ascii();
     let unquoted = value.strip_prefix(b"\"").and_then(|value| value.strip_suffix(b"\""));
-    (key.trim_ascii() == name.as_bytes()).then(|| unquoted.unwrap_or(value))
+    Some((key.trim_ascii(), unquoted.unwrap_or(value)))
 }
 
 /// `application/x-www-form-urlencoded`, as browsers write queries. A bad `%` stands for itself.
@@ -265,70 +300,6 @@ fn form_decode(text: &str) -> Cow<'_, [u8]> {
     }
     let spaced = text.replace('+', " ");
     Cow::Owned(percent_decode(spaced.as_bytes()).collect())
-}
-
-/// The request as it came.
-pub(crate) fn untouched(request: &UpgradeRequest) -> Forwardable {
-    Forwardable {
-        headers: request.headers.clone(),
-        query: request.query.clone(),
-        offered: request.offered.clone(),
-    }
-}
-
-/// Drops the cookie from every Cookie header; a header that had nothing else goes too.
-fn strip_cookie(headers: &mut HeaderMap, name: &str) {
-    let is_token = |pair: &[u8]| cookie_value(pair, name).is_some();
-    let kept: Vec<HeaderValue> = headers
-        .get_all(COOKIE)
-        .iter()
-        .filter_map(|header| {
-            let pairs = || header.as_bytes().split(|byte| *byte == b';');
-            if !pairs().any(is_token) {
-                return Some(header.clone());
-            }
-            let rest = pairs().filter(|pair| !is_token(pair)).collect::<Vec<_>>().join(&b';');
-            let rest = rest.trim_ascii_start();
-            // Part of a legal value is one.
-            HeaderValue::from_bytes(rest).ok().filter(|_| !rest.is_empty())
-        })
-        .collect();
-    replace(headers, COOKIE, kept);
-}
-
-fn strip_parameter(query: String, name: &str) -> Option<String> {
-    let is_token = |pair: &str| {
-        let key = pair.split_once('=').map_or(pair, |(key, _)| key);
-        *form_decode(key) == *name.as_bytes()
-    };
-    if !query.split('&').any(is_token) {
-        return Some(query);
-    }
-    let rest = query.split('&').filter(|pair| !is_token(pair)).collect::<Vec<_>>().join("&");
-    (!rest.is_empty()).then_some(rest)
-}
-
-/// Drops the entries and writes the header anew, so that whoever copies headers copies no token.
-fn retain_offered(stripped: &mut Forwardable, keep: impl FnMut(&String) -> bool) {
-    let before = stripped.offered.len();
-    stripped.offered.retain(keep);
-    if stripped.offered.len() == before {
-        return;
-    }
-    let offered = HeaderValue::try_from(stripped.offered.join(", ")).ok();
-    let value = offered.filter(|_| !stripped.offered.is_empty());
-    replace(&mut stripped.headers, SEC_WEBSOCKET_PROTOCOL, value);
-}
-
-fn replace(
-    headers: &mut HeaderMap,
-    name: HeaderName,
-    values: impl IntoIterator<Item = HeaderValue>,
-) {
-    headers.remove(&name);
-    for value in values {
-        headers.append(&name, value);
-    }
 }
 
 #[cfg(test)]

@@ -1,8 +1,10 @@
 //! Where a token is found, refused and removed, row by row.
 
+use http::header::{HeaderName, SEC_WEBSOCKET_PROTOCOL};
 use proptest::prelude::*;
 
 use super::*;
+use crate::config::ForwardToken;
 
 fn request(headers: &[(&str, &str)], query: Option<&str>) -> UpgradeRequest {
     let mut map = HeaderMap::new();
@@ -30,12 +32,17 @@ fn request(headers: &[(&str, &str)], query: Option<&str>) -> UpgradeRequest {
     }
 }
 
+/// Nobody's proxy, asked for the host of the request.
+fn stranger(origins: &[String]) -> Sender<'_> {
+    Sender { trust: Trust::Untrusted, host: "chat.example.com", origins }
+}
+
 fn token_of(
     source: TokenSource,
     headers: &[(&str, &str)],
     query: Option<&str>,
 ) -> Result<String, TokenFault> {
-    extract(&[source], &request(headers, query), &[]).map(|presented| presented.token)
+    extract(&[source], &request(headers, query), stranger(&[])).map(|presented| presented.token)
 }
 
 fn is_malformed(result: &Result<String, TokenFault>) -> bool {
@@ -183,7 +190,7 @@ fn a_cookie_counts_only_where_no_foreign_page_can_have_sent_it() {
         let mut headers = vec![("cookie", "session=abc")];
         headers.extend(origin.map(|origin| ("origin", origin)));
         let source = TokenSource::Cookie("session".into());
-        let found = extract(&[source], &request(&headers, None), origins);
+        let found = extract(&[source], &request(&headers, None), stranger(origins));
         let expected = if counts { Ok("abc".to_owned()) } else { Err(TokenFault::Missing) };
         assert_eq!(found.map(|presented| presented.token), expected, "{origins:?} {origin:?}");
     }
@@ -229,16 +236,19 @@ fn the_first_source_that_is_present_counts() {
         (vec![cookie.clone(), header.clone()], ("cookie", cookie.clone())),
         (vec![query, cookie.clone(), header.clone()], ("cookie", cookie.clone())),
     ] {
-        let found = extract(&order, &both, &[]).unwrap();
+        let found = extract(&order, &both, stranger(&[])).unwrap();
         assert_eq!((found.token.as_str(), found.source), expected);
     }
     // Empty is not present.
     let empty = request(&[("authorization", "Bearer header"), ("cookie", "s=")], None);
-    assert_eq!(extract(&[cookie.clone(), header.clone()], &empty, &[]).unwrap().token, "header");
+    assert_eq!(
+        extract(&[cookie.clone(), header.clone()], &empty, stranger(&[])).unwrap().token,
+        "header"
+    );
     // A refused source hides no later one.
     let twice = request(&[("authorization", "Bearer header"), ("cookie", "s=a; s=b")], None);
-    assert!(extract(&[cookie, header], &twice, &[]).is_err());
-    assert_eq!(extract(&[], &both, &[]), Err(TokenFault::Missing));
+    assert!(extract(&[cookie, header], &twice, stranger(&[])).is_err());
+    assert_eq!(extract(&[], &both, stranger(&[])), Err(TokenFault::Missing));
 }
 
 #[test]
@@ -354,7 +364,7 @@ fn stripping_two_subprotocol_sources_looks_at_what_was_sent() {
 #[test]
 fn forwarding_keeps_strips_or_moves_the_token() {
     let request = request(&[("authorization", "Basic x"), ("cookie", "s=tok; a=1")], None);
-    let presented = extract(&[TokenSource::Cookie("s".into())], &request, &[]).unwrap();
+    let presented = extract(&[TokenSource::Cookie("s".into())], &request, stranger(&[])).unwrap();
 
     let kept =
         forward(&request, &presented, std::slice::from_ref(&presented.source), ForwardToken::Keep);
@@ -415,7 +425,7 @@ proptest! {
         let mut request = request(&headers, query.as_deref());
         request.offered = offered;
         for source in all_sources() {
-            if let Ok(presented) = extract(std::slice::from_ref(&source), &request, &[]) {
+            if let Ok(presented) = extract(std::slice::from_ref(&source), &request, stranger(&[])) {
                 prop_assert!(!presented.token.is_empty());
                 let stripped = strip(&request, std::slice::from_ref(&source));
                 let rest = UpgradeRequest {
@@ -424,7 +434,7 @@ proptest! {
                     offered: stripped.offered,
                     ..request.clone()
                 };
-                prop_assert_eq!(extract(&[source], &rest, &[]), Err(TokenFault::Missing));
+                prop_assert_eq!(extract(&[source], &rest, stranger(&[])), Err(TokenFault::Missing));
             }
         }
     }
@@ -443,4 +453,93 @@ fn stripping_takes_the_tokens_of_all_sources_and_leaves_other_credentials() {
     assert_eq!(stripped.query.as_deref(), Some("x=1"));
     assert_eq!(stripped.headers["authorization"], "Basic YTpi");
     assert_eq!(stripped.headers["cookie"], "a=1");
+}
+
+#[test]
+fn a_header_of_its_own_counts_only_from_a_trusted_proxy() {
+    let source = [TokenSource::HeaderNamed("x-amzn-oidc-data".into())];
+    let trusted = Sender { trust: Trust::Trusted, ..stranger(&[]) };
+    let found = |headers: &[(&str, &str)], sender| {
+        extract(&source, &request(headers, None), sender).map(|presented| presented.token)
+    };
+    let one = [("x-amzn-oidc-data", "a.b.c==")];
+    assert_eq!(found(&one, trusted), Ok("a.b.c==".to_owned()));
+    assert_eq!(found(&one, stranger(&[])), Err(TokenFault::Missing));
+    assert_eq!(found(&[("authorization", "Bearer x")], trusted), Err(TokenFault::Missing));
+    assert!(is_malformed(&found(&[one[0], one[0]], trusted)));
+    let stripped = strip(&request(&[one[0], ("x-other", "1")], None), &source);
+    assert_eq!(stripped.headers.len(), 1);
+}
+
+#[test]
+fn a_token_may_stand_behind_a_prefix_plain_or_encoded() {
+    let prefix = "base64url.bearer.authorization.k8s.io.";
+    let encoded = format!("{prefix}{}", URL_SAFE_NO_PAD.encode("a.b.c"));
+    for (prefix, offer, expected) in [
+        ("bearer-", "chat, bearer-a.b.c", Ok("a.b.c")),
+        (prefix, &*format!("chat, {encoded}"), Ok("a.b.c")),
+        ("bearer-", "chat, Bearer-a.b.c", Err(TokenFault::Missing)),
+        ("bearer-", "chat, bearer-", Err(TokenFault::Missing)),
+        ("bearer-", "chat", Err(TokenFault::Missing)),
+    ] {
+        let source = TokenSource::SubprotocolPrefix(prefix.into());
+        let headers = [("sec-websocket-protocol", offer)];
+        let found = token_of(source.clone(), &headers, None);
+        assert_eq!(found.as_deref(), expected.as_deref(), "{offer}");
+        let request = request(&headers, None);
+        let tokens = named_entries(std::slice::from_ref(&source), &request.offered);
+        assert_eq!(tokens.len(), usize::from(offer.contains(prefix)), "{offer}");
+        let left = strip(&request, &[source]).offered;
+        assert!(left.iter().all(|entry| !entry.starts_with(prefix)), "{left:?}");
+        assert_eq!(left[0], "chat");
+    }
+    let source = || TokenSource::SubprotocolPrefix("bearer-".into());
+    for offer in ["bearer-a.b, bearer-c.d", "bearer-!"] {
+        assert!(is_malformed(&token_of(source(), &[("sec-websocket-protocol", offer)], None)));
+    }
+}
+
+#[test]
+fn a_cookie_in_parts_is_put_together_in_the_order_of_their_numbers() {
+    for (line, expected) in [
+        ("s.0=ab; s.1=cd", Some("abcd")),
+        ("s.1=cd; x=1; s.0=ab", Some("abcd")),
+        ("s.0=ab", Some("ab")),
+        ("s=whole; s.0=ab", Some("whole")),
+        ("s=; s.0=ab", Some("ab")),
+        ("s.0=ab; s.2=cd", None),
+        ("s.1=cd", None),
+        ("s.00=ab", None),
+        ("s.0x=ab; s.=cd; t.0=ef", None),
+    ] {
+        let found = token_of(TokenSource::Cookie("s".into()), &[("cookie", line)], None);
+        assert_eq!(found.ok().as_deref(), expected, "{line}");
+    }
+    let twice = token_of(TokenSource::Cookie("s".into()), &[("cookie", "s.0=a; s.0=b")], None);
+    assert!(is_malformed(&twice));
+    let eleven: Vec<_> = (0..11).rev().map(|part| format!("s.{part}={part},")).collect();
+    let found = token_of(TokenSource::Cookie("s".into()), &[("cookie", &eleven.join("; "))], None);
+    assert_eq!(found.unwrap(), "0,1,2,3,4,5,6,7,8,9,10,");
+    let request = request(&[("cookie", "s.0=ab; a=1; s.1=cd; s.x=2")], None);
+    let stripped = strip(&request, &[TokenSource::Cookie("s".into())]);
+    assert_eq!(stripped.headers["cookie"], "a=1; s.x=2");
+}
+
+#[test]
+fn a_cookie_that_is_left_out_is_noticed() {
+    let sources = [TokenSource::Cookie("s".into())];
+    for (origin, cookie, expected) in [
+        ("https://evil.example", "s=1", true),
+        ("https://chat.example.com", "s=1", false),
+        ("https://evil.example", "s=", false),
+        ("https://evil.example", "t=1", false),
+    ] {
+        let request = request(&[("origin", origin), ("cookie", cookie)], None);
+        let sender = stranger(&[]);
+        assert_eq!(sender.leaves_a_cookie_out(&sources, &request), expected, "{origin} {cookie}");
+    }
+    // A page knows the host by which its proxy is called.
+    let request = request(&[("origin", "https://front.example"), ("cookie", "s=1")], None);
+    let sender = Sender { host: "front.example", ..stranger(&[]) };
+    assert_eq!(extract(&sources, &request, sender).unwrap().token, "1");
 }

@@ -6,8 +6,11 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use framegate::internals::admission::token::{MAX_TOKEN_BYTES, Presented, extract, forward, strip};
+use framegate::internals::admission::token::{
+    MAX_TOKEN_BYTES, Presented, Sender, extract, forward, strip,
+};
 use framegate::internals::config::{ForwardToken, TokenSource};
+use framegate::internals::handshake::headers::Trust;
 use framegate::internals::handshake::request::{Forwardable, UpgradeRequest};
 use framegate::internals::outcome::rejection::TokenFault;
 use framegate_fuzz::heads;
@@ -99,7 +102,16 @@ fn candidates(source: &TokenSource, request: &Forwardable) -> Vec<Vec<u8>> {
             let found = values(parameters(request), name);
             found.into_iter().map(|value| bearer(&value).unwrap_or(value)).collect()
         }
+        TokenSource::HeaderNamed(_) | TokenSource::SubprotocolPrefix(_) => Vec::new(),
     }
+}
+
+fn pages() -> [String; 1] {
+    [PAGE.to_owned()]
+}
+
+fn sender(origins: &[String]) -> Sender<'_> {
+    Sender { trust: Trust::Untrusted, host: "chat.example.com", origins }
 }
 
 /// RFC 6454: the default port may be written out.
@@ -138,7 +150,7 @@ fn check_stripped(sources: &[TokenSource], request: &UpgradeRequest) {
         offered: after.offered.clone(),
         ..request.clone()
     };
-    assert_eq!(extract(sources, &without, &[PAGE.to_owned()]), Err(TokenFault::Missing));
+    assert_eq!(extract(sources, &without, sender(&pages())), Err(TokenFault::Missing));
     let is_token = |at: usize| {
         let entry = &before.offered[at];
         let previous = at.checked_sub(1).map(|at| &before.offered[at]);
@@ -178,7 +190,7 @@ fn check_rest(sources: &[TokenSource], before: &Forwardable, after: &Forwardable
 }
 
 fn check(sources: &[TokenSource], request: &UpgradeRequest) {
-    match extract(sources, request, &[PAGE.to_owned()]) {
+    match extract(sources, request, sender(&pages())) {
         Ok(found) => {
             check_found(sources, request, &found);
             let moved = forward(request, &found, sources, ForwardToken::Authorization);
@@ -198,6 +210,12 @@ fuzz_target!(|bytes: &[u8]| {
     let Some(head) = heads::read(bytes) else { return };
     let Some((method, uri, version, headers)) = head.typed() else { return };
     let Ok(request) = UpgradeRequest::parse(&method, &uri, version, headers) else { return };
+    // Cookies in parts are for the unit tests: this model of a handshake knows whole ones.
+    let parts = format!("{COOKIE}.");
+    let is_part = |name: &[u8]| name.starts_with(parts.as_bytes());
+    if cookies(&strip(&request, &[])).iter().any(|(name, _)| is_part(name)) {
+        return;
+    }
     let mut all = sources();
     check(&all, &request);
     all.reverse();
