@@ -78,7 +78,7 @@ pub mod handshake {
     }
     pub mod headers {
         pub use crate::handshake::headers::{
-            Forwarded, ForwardedIdentity, Scheme, Trust, UpstreamHead,
+            Forwarded, ForwardedIdentity, Rules, Scheme, Trust, UpstreamHead,
         };
     }
     pub mod path {

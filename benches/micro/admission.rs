@@ -46,7 +46,15 @@ fn admit(bencher: Bencher<'_, '_>, algorithm: Algorithm) {
     let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
     bencher.bench_local(|| {
         // The place is given back at once: the user's limit is never reached.
-        let permit = admission.admit(&config, &matched, black_box(&request), Trust::Untrusted, NOW);
+        let mut user = None;
+        let permit = admission.admit(
+            &config,
+            &matched,
+            black_box(&request),
+            Trust::Untrusted,
+            &mut user,
+            NOW,
+        );
         runtime.block_on(permit).expect("admitted")
     });
 }

@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr};
 
 use divan::{Bencher, black_box};
-use framegate::internals::handshake::headers::{Forwarded, Scheme, Trust, UpstreamHead};
+use framegate::internals::handshake::headers::{Forwarded, Rules, Scheme, Trust, UpstreamHead};
 use framegate::internals::handshake::request::UpgradeRequest;
 use jsonwebtoken::Algorithm;
 
@@ -41,6 +41,7 @@ fn write(bencher: Bencher<'_, '_>) {
         identity: None,
         request_id: "0000000000000007",
         authorization: None,
+        rules: Rules::default(),
     };
     bencher.bench(|| black_box(&head).write().expect("a head"));
 }

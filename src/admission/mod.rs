@@ -89,13 +89,15 @@ impl Admission {
         &self.verifiers
     }
 
-    /// Decides on a request for a route; `now` in seconds since 1970.
+    /// Decides on a request for a route; `now` in seconds since 1970. `user` is known as soon as the token is
+    /// verified, also if it does not allow this.
     pub async fn admit(
         &self,
         config: &Config,
         matched: &Match,
         request: &UpgradeRequest,
         trust: Trust,
+        user: &mut Option<Arc<str>>,
         now: u64,
     ) -> Result<Permit, Rejection> {
         let (route, parameters) = (config.route(matched.route), &matched.parameters);
@@ -111,6 +113,7 @@ impl Admission {
         let token = Token::parse_with(&presented.token, padding)?;
         keys.check(&token, rules, now).await?;
         let identity = token.accept(rules, now)?;
+        *user = Some(Arc::clone(&identity.user));
         authorize::check(&route.authorize, &identity.claims, |name| parameters.get(name))
             .map_err(Rejection::Forbidden)?;
         let key = UserKey {

@@ -9,6 +9,8 @@ use ipnet::IpNet;
 
 use super::hosts::Host;
 use super::reader::{Node, Table};
+use crate::handshake::forwarded::ClientAddress;
+use crate::handshake::headers::{is_set_anew, normalised};
 
 /// One public listening socket.
 #[derive(Debug, Clone)]
@@ -19,6 +21,10 @@ pub(crate) struct Listener {
     pub(crate) proxy_protocol: bool,
     /// Peers whose PROXY header or X-Forwarded-For is believed.
     pub(crate) trusted_proxies: Vec<IpNet>,
+    /// The header by which they name the client's address.
+    pub(crate) client_address: ClientAddress,
+    /// Further headers of theirs that are passed on, as [`normalised`] gives their names.
+    pub(crate) trusted_headers: Vec<String>,
     /// The connection tester is served at `/.framegate/doctor`.
     pub(crate) doctor: bool,
     /// How many requests a connection may carry.
@@ -137,12 +143,61 @@ impl Listener {
                 "true without trusted_proxies would refuse everybody: name the balancers' addresses there",
             );
         }
+        let client_address = read_client_address(table);
+        let trusted_headers = table.set("trusted_headers", trusted_header);
+        if trusted_proxies_typed.is_empty() {
+            let what = "needs trusted_proxies: the headers of others are not believed";
+            if client_address != ClientAddress::XForwardedFor {
+                table.problem("client_address", what);
+            }
+            if !trusted_headers.is_empty() {
+                table.problem("trusted_headers", what);
+            }
+        }
         let doctor = table.boolean("doctor", false);
         let http = table.section("http", KeptConnections::read);
         let tls = table.optional_section("tls", ListenerTls::read);
         let trusted_proxies = trusted_proxies_typed.into_iter().flatten().collect();
-        Some(Self { bind: bind?, proxy_protocol, trusted_proxies, doctor, http, tls })
+        Some(Self {
+            bind: bind?,
+            proxy_protocol,
+            trusted_proxies,
+            client_address,
+            trusted_headers,
+            doctor,
+            http,
+            tls,
+        })
     }
+}
+
+/// Reads `client_address`: X-Forwarded-For unless another header is named.
+fn read_client_address(table: &mut Table<'_, '_>) -> ClientAddress {
+    let read = |node: Node<'_, '_>| {
+        node.parse(|text| match text.to_ascii_lowercase().as_str() {
+            "" | "x-forwarded-for" => Ok(ClientAddress::XForwardedFor),
+            "forwarded" => Ok(ClientAddress::Forwarded),
+            name => http::HeaderName::try_from(name)
+                .map(ClientAddress::Header)
+                .map_err(|_| "must be the name of a header, such as \"CF-Connecting-IP\""),
+        })
+    };
+    table.take("client_address").and_then(read).unwrap_or_default()
+}
+
+/// The name of a header that a trusted proxy sets and that is none of the gateway's own.
+fn trusted_header(node: &Node<'_, '_>) -> Option<String> {
+    let name = node.word()?;
+    if http::HeaderName::try_from(name.as_str()).is_err() {
+        node.problem("must be the name of a header, such as \"X-Forwarded-User\"");
+        return None;
+    }
+    let key = normalised(&name);
+    if is_set_anew(&key) {
+        node.problem("is set by the gateway itself, from what trusted_proxies say: leave it out");
+        return None;
+    }
+    Some(key)
 }
 
 impl KeptConnections {

@@ -10,13 +10,16 @@
 
 use std::path::Path;
 
+use crate::handshake::headers::normalised;
 use crate::outcome::close_codes::CloseCodes;
 use crate::route::{RouteId, Router};
 
+mod authorize;
 mod changes;
 pub(crate) mod claim;
 mod endpoint;
 mod file;
+pub(crate) mod header_rules;
 mod hosts;
 mod jwks;
 mod limits;
@@ -34,6 +37,7 @@ mod values;
 mod verifier;
 mod warnings;
 
+pub(crate) use authorize::Authorize;
 pub(crate) use changes::{Change, Changes};
 pub(crate) use jwks::{Jwks, JwksSource};
 pub(crate) use limits::{
@@ -42,12 +46,14 @@ pub(crate) use limits::{
 pub(crate) use listener::{Admin, AdminBind, Bind, Certificate, Listener, ListenerTls, TlsVersion};
 pub(crate) use locations::Locations;
 pub(crate) use process::{Drain, Keepalive, Log, LogFormat, LogLevel, Timeouts};
-pub(crate) use route::{Authorize, ForwardHost, Route};
+pub(crate) use route::{ForwardHost, Route};
 pub(crate) use upstream::{
     BalancePolicy, Endpoint, EndpointId, Health, Target, Upstream, UpstreamId,
 };
 pub(crate) use verifier::Key;
 
+#[cfg(test)]
+pub(crate) use header_rules::HeaderRules;
 pub use limits::Rate;
 pub use route::ForwardToken;
 pub use sources::TokenSource;
@@ -119,6 +125,43 @@ impl Config {
     #[expect(clippy::indexing_slicing, reason = "an id counts this configuration's own routes")]
     pub(crate) fn route(&self, id: RouteId) -> &Route {
         &self.routes[id.index()]
+    }
+
+    /// Names that clients' headers must not have, as [`normalised`] gives them: some route sets them, or some
+    /// listener believes a trusted proxy by them.
+    pub(crate) fn reserved_headers(&self) -> Vec<String> {
+        let set = self.routes.iter().flat_map(|route| &route.request_headers.set);
+        let set = set.map(|(name, _)| normalised(name));
+        let trusted = self.listeners.iter().flat_map(|listener| &listener.trusted_headers);
+        let sources = self.verifiers.iter().flat_map(|verifier| &verifier.sources);
+        let tokens = sources.filter_map(|source| match source {
+            TokenSource::HeaderNamed(name) => Some(normalised(name)),
+            _ => None,
+        });
+        let mut names: Vec<_> = set.chain(trusted.cloned()).chain(tokens).collect();
+        names.sort_unstable();
+        names.dedup();
+        names
+    }
+
+    /// The headers by which this route's tokens come from a proxy and go on to its backend: those that are
+    /// kept because `forward.token = "keep"` is written.
+    pub(crate) fn kept_token_headers(&self, id: RouteId) -> Vec<String> {
+        let route = self.route(id);
+        let Some(verifier) = route.verifier.and_then(|at| self.verifiers.get(at)) else {
+            return Vec::new();
+        };
+        let names = verifier.sources.iter().filter_map(|source| match source {
+            TokenSource::HeaderNamed(name) => Some(normalised(name)),
+            _ => None,
+        });
+        let mut names: Vec<_> = names.collect();
+        let is_written =
+            || self.locations.contains(&format!("route[{}].forward.token", id.index()));
+        if !names.is_empty() && (route.forward.token != ForwardToken::Keep || !is_written()) {
+            names.clear();
+        }
+        names
     }
 
     /// The routes, ready to be searched.

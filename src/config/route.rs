@@ -2,7 +2,8 @@
 
 use std::collections::HashMap;
 
-use super::claim;
+use super::authorize::Authorize;
+use super::header_rules::HeaderRules;
 use super::hosts::{self, Host};
 use super::limits::{RouteDefaults, RouteLimits, UserScope};
 use super::locations::child;
@@ -10,6 +11,8 @@ use super::parameter::parameter_type;
 use super::reader::{Node, Table};
 use super::suggest::{did_you_mean, nearest};
 use super::upstream::UpstreamId;
+use crate::handshake::path;
+use crate::handshake::template::Template;
 use crate::outcome::close_codes::RefuseMode;
 use crate::route::{Entry, ParameterType, Pattern};
 
@@ -37,6 +40,14 @@ pub struct Route {
     pub(crate) refuse: RefuseMode,
     /// What goes upstream besides the client's own headers.
     pub(crate) forward: Forward,
+    /// The path that its backend is asked for; `None`: the client's.
+    pub(crate) upstream_path: Option<Template>,
+    /// `%2F` may stand in a segment.
+    pub(crate) encoded_slash: bool,
+    /// Headers set and removed towards the backend.
+    pub(crate) request_headers: HeaderRules,
+    /// Headers set and removed towards the client.
+    pub(crate) response_headers: HeaderRules,
     /// `[limits]` with this route's overrides.
     pub(crate) limits: RouteLimits,
 }
@@ -46,17 +57,6 @@ impl Route {
     pub(crate) fn entry(&self) -> Entry<'_> {
         Entry { pattern: &self.path, parameters: &self.parameters, hosts: &self.hosts }
     }
-}
-
-/// Authorisation rules; all must hold.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Authorize {
-    /// Claim name and the values of which it must be (or, an array, contain) one.
-    pub(crate) claims: Vec<(String, Vec<serde_json::Value>)>,
-    /// Claim name (an array) and the path parameter that must be contained in it.
-    pub(crate) contains: Vec<(String, String)>,
-    /// OAuth scopes, each of which the token must have.
-    pub(crate) scopes: Vec<String>,
 }
 
 /// What goes upstream besides the client's own headers.
@@ -128,6 +128,11 @@ impl Route {
             [("auto", RefuseMode::Auto), ("http", RefuseMode::Http), ("close", RefuseMode::Close)];
         let refuse = table.choice("refuse", &refuse, RefuseMode::Auto);
         let forward = table.section("forward", Forward::read);
+        let parameters_of_path = names.unwrap_or_default();
+        let upstream_path = read_upstream_path(table, parameters_of_path);
+        let encoded_slash = table.boolean("encoded_slash", false);
+        let request_headers = HeaderRules::read(table, "request_headers", parameters_of_path);
+        let response_headers = HeaderRules::read(table, "response_headers", parameters_of_path);
         let limits = read_limits(table, &referents.limits, names, verifier);
         if verifier == VerifierChoice::None {
             reject_rules_on_tokens(table, &authorize, &forward);
@@ -147,6 +152,10 @@ impl Route {
             authorize,
             refuse,
             forward,
+            upstream_path,
+            encoded_slash,
+            request_headers,
+            response_headers,
             limits,
         })
     }
@@ -159,38 +168,6 @@ impl Route {
             self.hosts.iter().any(|host| other.hosts.contains(host))
         };
         hosts_meet && self.path.shape() == other.path.shape()
-    }
-}
-
-impl Authorize {
-    fn read(table: &mut Table<'_, '_>, names: Option<&[String]>) -> Self {
-        let claims = table.section("claims", |claims| {
-            let pairs = claims.named().into_iter();
-            pairs
-                .filter_map(|(name, node)| Some((claim_name(&name, &node)?, allowed_values(node)?)))
-                .collect()
-        });
-        let contains = table.section("contains", |claims| {
-            let pairs = claims.named().into_iter();
-            pairs
-                .filter_map(|(name, node)| {
-                    Some((claim_name(&name, &node)?, parameter(&node, names)?))
-                })
-                .collect()
-        });
-        let scopes = table.set("scopes", |node| {
-            let scope = node.word()?;
-            // RFC 6749 section 3.3.
-            let is_one =
-                scope.bytes().all(|byte| byte.is_ascii_graphic() && !b"\"\\".contains(&byte));
-            if !is_one {
-                node.problem(
-                    "must be one scope, without blanks: write several as several elements",
-                );
-            }
-            is_one.then_some(scope)
-        });
-        Self { claims, contains, scopes }
     }
 }
 
@@ -231,6 +208,30 @@ fn read_path(table: &mut Table<'_, '_>) -> Option<(Pattern, Vec<String>)> {
     let pattern = node.parse(Pattern::parse)?;
     let names = pattern.names().map(str::to_owned).collect();
     Some((pattern, names))
+}
+
+/// Reads `upstream_path`: a path with places for the parameters of the route's own.
+fn read_upstream_path(table: &mut Table<'_, '_>, names: &[String]) -> Option<Template> {
+    let node = table.take("upstream_path")?;
+    let text = node.text()?;
+    if text.is_empty() {
+        return None;
+    }
+    let template = Template::parse(text, names, false).map_err(|error| node.problem(error)).ok()?;
+    // As a request's path would be, with something in each place.
+    let filled =
+        names.iter().fold(text.to_owned(), |text, name| text.replace(&format!("{{{name}}}"), "x"));
+    match path::normalise(&filled) {
+        Ok(same) if same == filled => Some(template),
+        Ok(_) => {
+            node.problem("has percent-encoded characters that need not be: write them as they are");
+            None
+        }
+        Err(fault) => {
+            node.problem(fault);
+            None
+        }
+    }
 }
 
 fn read_types(
@@ -307,30 +308,8 @@ fn reference(node: &Node<'_, '_>, kind: &str, names: &[String]) -> Option<usize>
     found
 }
 
-fn claim_name(name: &str, node: &Node<'_, '_>) -> Option<String> {
-    claim::name(name).map_err(|fault| node.problem(fault)).ok()
-}
-
-/// The value or values of which a claim must have one.
-fn allowed_values(node: Node<'_, '_>) -> Option<Vec<serde_json::Value>> {
-    let value = node.json()?;
-    let values = match value {
-        serde_json::Value::Array(values) => values,
-        scalar => vec![scalar],
-    };
-    if values.iter().any(|value| value.is_array() || value.is_object()) {
-        node.problem("must be a string, a number, true or false, or an array of those");
-        return None;
-    }
-    if values.is_empty() {
-        node.problem("must not be empty: no token could ever be allowed");
-        return None;
-    }
-    Some(values)
-}
-
 /// The name of one of the path's parameters.
-fn parameter(node: &Node<'_, '_>, names: Option<&[String]>) -> Option<String> {
+pub(super) fn parameter(node: &Node<'_, '_>, names: Option<&[String]>) -> Option<String> {
     let name = node.text()?;
     if let Some(names) = names.filter(|names| !names.iter().any(|other| other == name)) {
         node.problem(no_parameter(name, names));

@@ -105,10 +105,7 @@ fn read_sources(table: &mut Table<'_, '_>, has_required_header: bool) -> Vec<Tok
 
 /// Reads `audience_claim`: a name, or several of which any may fit.
 fn read_audience_claims(table: &mut Table<'_, '_>) -> Vec<String> {
-    let node = match table.take("audience_claim") {
-        None => return vec!["aud".to_owned()],
-        Some(node) => node,
-    };
+    let Some(node) = table.take("audience_claim") else { return vec!["aud".to_owned()] };
     if node.value().as_str().is_some() {
         return node.parse(claim::name).into_iter().collect();
     }

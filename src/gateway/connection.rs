@@ -227,8 +227,9 @@ impl Connection {
     async fn begin_session(self, session: Session) {
         let Self { gateway, http, place, under_way, .. } = self;
         drop(under_way);
-        let Session { response, upstream, registered, unrecorded, route, mut places } = session;
-        let head = response::to_bytes(&response);
+        let Session { response, headers, upstream, registered, unrecorded, route, mut places } =
+            session;
+        let head = response::to_bytes(&response, &headers);
         let answered = http.switch(&head);
         let Ok(Finished { stream, arrived }) =
             timeout(gateway.config().timeouts.close, answered).await

@@ -3,6 +3,7 @@
 //! [`Gateway::handle`] is the second half of the spine: from a request head to an open upstream, or to
 //! a refusal. [`Gateway::decide`] reads top to bottom in the order of the checks.
 
+use std::borrow::Cow;
 use std::future::Future;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -18,13 +19,14 @@ use super::{Gateway, forward, own, unix_now};
 use crate::admission::limits::AddressPlace;
 use crate::admission::{Permit, token};
 use crate::config::{Route, TokenSource};
-use crate::handshake::request::{Forwardable, UpgradeRequest};
+use crate::handshake::request::{BadRequest, Forwardable, UpgradeRequest};
+use crate::handshake::template::Values;
 use crate::handshake::{response, subprotocol};
 use crate::listener::{Listener, Peer};
 use crate::outcome::blame::{By, Phase};
 use crate::outcome::rejection::Rejection;
 use crate::relay::{self, Held};
-use crate::route::RouteId;
+use crate::route::{RouteId, has_encoded_slash};
 use crate::session::id::SessionId;
 use crate::session::limiter::UserPlace;
 use crate::session::record::{Facts, Outcome, SessionRecord, Unrecorded};
@@ -32,7 +34,7 @@ use crate::session::registry::{Order, Registered, SessionHandle};
 use crate::telemetry::labels::EvictionReason;
 use crate::telemetry::metrics::GaugeGuard;
 use crate::upstream::open::{self, Opened};
-use crate::upstream::request::UpstreamRequest;
+use crate::upstream::request::{HeaderRules, UpstreamRequest};
 
 /// One request on a client connection.
 pub(crate) struct Exchange {
@@ -60,6 +62,8 @@ pub(crate) enum Handled {
 /// A handshake the upstream has agreed to.
 pub(crate) struct Session {
     pub(crate) response: Response<()>,
+    /// What its 101 has besides.
+    pub(crate) headers: Vec<(String, Vec<u8>)>,
     pub(crate) upstream: relay::Opened,
     pub(crate) registered: Registered,
     pub(crate) unrecorded: Unrecorded,
@@ -90,6 +94,8 @@ struct Agreed {
     opened: Opened,
     /// The subprotocol selected.
     chosen: Option<String>,
+    /// Further headers of the 101.
+    headers: Vec<(String, Vec<u8>)>,
 }
 
 impl Gateway {
@@ -106,11 +112,14 @@ impl Gateway {
         }
         let began = Instant::now();
         let Exchange { listener, peer, request, refusal, facts } = exchange;
-        let (head, _body) = request.into_parts();
+        let (mut head, _body) = request.into_parts();
         let mut found = Findings { facts, address: None };
         let parsed = UpgradeRequest::parse(&head.method, &head.uri, head.version, head.headers);
         let request = match parsed {
-            Ok(request) => request,
+            Ok(mut request) => {
+                request.spelling = head.extensions.remove().unwrap_or_default();
+                request
+            }
             Err(bad) => return Handled::refuse(Refusal::by_http(bad.into(), found.facts)),
         };
         self.note_request(&request, &mut found.facts);
@@ -156,24 +165,42 @@ impl Gateway {
             facts.set_client(SocketAddr::new(source.client, 0));
         }
         self.telemetry().steps_taken(facts);
+        facts.request_id = forward::request_id(&source, &request.headers);
+        let listener = from.listener;
         found.address = self.check_arrival(from, source.client)?;
+        let allows_slash = |id: RouteId| self.config().route(id).encoded_slash;
+        if has_encoded_slash(&request.path) && !facts.route_id.is_some_and(allows_slash) {
+            return Err(BadRequest::PathEncodedSlash.into());
+        }
         let matched = matched.ok_or(Rejection::NoRoute)?;
         let route = self.config().route(matched.route);
 
-        let admitted =
-            self.admission.admit(self.config(), &matched, request, source.trust, unix_now()).await;
+        let admitted = self
+            .admission
+            .admit(self.config(), &matched, request, source.trust, &mut facts.user, unix_now())
+            .await;
         facts.steps.admission = Some(began.elapsed());
         let permit = admitted?;
-        facts.user = permit.subject.as_ref().map(|subject| Arc::clone(&subject.identity.user));
         self.telemetry().steps_taken(facts);
 
         let upstream = &self.upstreams[route.upstream.index()];
         let parts = self.forwardable(request, &permit, route);
         let identity = forward::identity(route, &permit);
-        let ask = UpstreamRequest::new(route, request, parts, identity, source, facts.id);
-        let opened = open::open(upstream, &ask, self.telemetry(), facts).await?;
+        let request_id =
+            facts.request_id.as_ref().map_or_else(|| facts.id.to_string(), |id| (**id).to_owned());
+        let values = Values {
+            user: facts.user.clone(),
+            request_id,
+            client: source.client,
+            pattern: &route.path,
+            path: &request.path,
+        };
+        let rules = self.header_rules(listener, matched.route);
+        let ask = UpstreamRequest::new(route, request, parts, identity, source, &values, rules)?;
+        let mut opened = open::open(upstream, &ask, self.telemetry(), facts).await?;
         let chosen = self.choose_subprotocol(request, route, &ask, &opened);
-        Ok(Agreed { route: matched.route, permit, opened, chosen })
+        let headers = forward::further(route, std::mem::take(&mut opened.headers), &values);
+        Ok(Agreed { route: matched.route, permit, opened, chosen, headers })
     }
 
     /// The session of a handshake that the upstream has agreed to.
@@ -184,7 +211,7 @@ impl Gateway {
         mut facts: Facts,
         address: Option<AddressPlace>,
     ) -> Session {
-        let Agreed { route, permit, opened, chosen } = agreed;
+        let Agreed { route, permit, opened, chosen, headers } = agreed;
         // A token that was the only entry offered is selected, but it is no name to log.
         let tokens = self.token_entries(facts.route_id, request);
         facts.subprotocol =
@@ -203,6 +230,7 @@ impl Gateway {
         let gauges = [metrics.session(route), metrics.endpoint_session(opened.endpoint.id)];
         Session {
             response: response::switching(request, chosen.as_deref(), &facts.id.to_string()),
+            headers,
             upstream: relay::Opened {
                 stream: opened.stream,
                 arrived: opened.arrived,
@@ -276,6 +304,18 @@ impl Gateway {
         if confirmed.is_reconnect {
             self.telemetry().user_reconnected(route);
         }
+    }
+
+    /// Which headers of a client of this listener are copied on this route.
+    fn header_rules<'a>(&'a self, listener: &'a Listener, route: RouteId) -> HeaderRules<'a> {
+        let kept = self.config().kept_token_headers(route);
+        let trusted = &listener.config.trusted_headers;
+        let trusted = if kept.is_empty() {
+            Cow::Borrowed(trusted.as_slice())
+        } else {
+            Cow::Owned([trusted.as_slice(), &kept].concat())
+        };
+        HeaderRules { reserved: &self.reserved_headers, trusted }
     }
 
     /// What is left of a request without its token.

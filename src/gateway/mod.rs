@@ -48,6 +48,8 @@ pub(crate) struct Gateway {
     upstreams: Arc<Vec<Upstream>>,
     listeners: Vec<Arc<Listener>>,
     guards: Option<Arc<Guards>>,
+    /// Names that no client's header may have.
+    reserved_headers: Arc<[String]>,
 }
 
 impl Gateway {
@@ -60,6 +62,7 @@ impl Gateway {
             upstreams: Arc::new(upstreams),
             listeners,
             guards: guards.map(Arc::new),
+            reserved_headers: config.reserved_headers().into(),
             environment: Arc::new(Environment {
                 _in_use: telemetry.metrics.configuration(),
                 telemetry: Arc::new(telemetry),

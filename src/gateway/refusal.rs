@@ -148,7 +148,7 @@ async fn send_close(
     let deadline = Instant::now() + REFUSING_CLOSE;
     let mut sent = CloseStatus::None;
     let sending = async {
-        let head = response::to_bytes(&close.response);
+        let head = response::to_bytes(&close.response, &[]);
         let mut stream = http.switch(&head).await.stream;
         if stream.write_all(&frame).await.is_ok() && stream.flush().await.is_ok() {
             sent = CloseStatus::Code(close.code);

@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
-use http::HeaderMap;
+use http::{HeaderMap, HeaderName};
 use ipnet::{IpNet, Ipv4Net};
 
 use super::headers::{Scheme, Trust};
@@ -21,6 +21,42 @@ pub(crate) struct Source {
     pub(crate) scheme: Scheme,
 }
 
+/// The header by which trusted proxies name the client.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) enum ClientAddress {
+    #[default]
+    XForwardedFor,
+    /// RFC 7239.
+    Forwarded,
+    /// One address and nothing else: `CF-Connecting-IP`, `X-Real-IP`.
+    Header(HeaderName),
+}
+
+impl ClientAddress {
+    /// The client's address, as far as `trusted` proxies name it in this header.
+    pub(crate) fn read(&self, direct: IpAddr, trusted: &[IpNet], headers: &HeaderMap) -> IpAddr {
+        match self {
+            Self::XForwardedFor => client_address(direct, trusted, headers),
+            Self::Forwarded => nearest(direct, trusted, headers, "forwarded", forwarded_for),
+            Self::Header(name) => {
+                let trust =
+                    if is_trusted(direct, trusted) { Trust::Trusted } else { Trust::Untrusted };
+                let value = trusted_value(trust, headers, name.as_str(), |_| true);
+                value.and_then(parse_entry).unwrap_or_else(|| direct.to_canonical())
+            }
+        }
+    }
+}
+
+/// The address in an element of Forwarded (RFC 7239 section 5.2): `for="[2001:db8::1]:4711";proto=https`.
+fn forwarded_for(element: &str) -> Option<IpAddr> {
+    let mut pairs = element.split(';').filter_map(|pair| pair.split_once('='));
+    let (_, value) = pairs.find(|(name, _)| name.trim().eq_ignore_ascii_case("for"))?;
+    let value = value.trim();
+    let unquoted = value.strip_prefix('"').and_then(|value| value.strip_suffix('"'));
+    parse_entry(unquoted.unwrap_or(value))
+}
+
 /// The client's address: the right-most one of the X-Forwarded-For chain that is not in `trusted`.
 ///
 /// `direct` is who spoke HTTP to the gateway: the TCP peer, or whom its PROXY header named. The chain
@@ -29,14 +65,24 @@ pub(crate) struct Source {
 /// good address counts. If all are trusted, it is the left-most. IPv4-mapped IPv6 is IPv4, here and in
 /// the answer.
 pub fn client_address(direct: IpAddr, trusted: &[IpNet], headers: &HeaderMap) -> IpAddr {
+    nearest(direct, trusted, headers, "x-forwarded-for", parse_entry)
+}
+
+fn nearest(
+    direct: IpAddr,
+    trusted: &[IpNet],
+    headers: &HeaderMap,
+    name: &str,
+    parse: fn(&str) -> Option<IpAddr>,
+) -> IpAddr {
     let mut client = direct.to_canonical();
     // Several lines are one list (RFC 9110 section 5.3); the last line is the nearest.
-    for line in headers.get_all("x-forwarded-for").iter().rev() {
+    for line in headers.get_all(name).iter().rev() {
         for entry in line.as_bytes().rsplit(|byte| *byte == b',') {
             if !is_trusted(client, trusted) {
                 return client;
             }
-            match std::str::from_utf8(entry).ok().and_then(parse_entry) {
+            match std::str::from_utf8(entry).ok().and_then(parse) {
                 Some(address) => client = address,
                 None => return client,
             }
@@ -56,6 +102,24 @@ pub(crate) fn trusted_value<'a>(
     let value = values.next().filter(|_| trust == Trust::Trusted)?;
     let single = values.next().is_none();
     value.to_str().ok().filter(|text| single && is_good(text))
+}
+
+/// How the client's connection reached the first of the trusted proxies: `http`, `https`, `ws` or `wss`.
+pub(crate) fn scheme(trust: Trust, headers: &HeaderMap) -> Option<&'static str> {
+    if trust != Trust::Trusted {
+        return None;
+    }
+    let first = |name: &str| headers.get_all(name).iter().next()?.to_str().ok();
+    let named = match first("x-forwarded-proto") {
+        Some(list) => list.split(',').next(),
+        // RFC 7239 section 5.4; the first element is the first hop's.
+        None => first("forwarded")?.split(',').next()?.split(';').find_map(|pair| {
+            let (name, value) = pair.split_once('=')?;
+            name.trim().eq_ignore_ascii_case("proto").then(|| value.trim().trim_matches('"'))
+        }),
+    }?;
+    let named = named.trim();
+    ["http", "https", "ws", "wss"].into_iter().find(|scheme| named.eq_ignore_ascii_case(scheme))
 }
 
 /// The host that a trusted proxy was asked for.
@@ -106,6 +170,74 @@ mod tests {
     }
 
     const TEN: &[&str] = &["10.0.0.0/8"];
+
+    #[test]
+    fn another_header_names_the_client_only_where_it_is_told_to_and_from_a_trusted_proxy() {
+        let cf = || ClientAddress::Header(HeaderName::from_static("cf-connecting-ip"));
+        let rows: &[(ClientAddress, &str, &[(&'static str, &'static str)], &str)] = &[
+            (cf(), "10.0.0.1", &[("cf-connecting-ip", "192.0.2.7")], "192.0.2.7"),
+            (cf(), "10.0.0.1", &[("cf-connecting-ip", "2001:db8::1")], "2001:db8::1"),
+            (cf(), "9.9.9.9", &[("cf-connecting-ip", "192.0.2.7")], "9.9.9.9"),
+            (cf(), "10.0.0.1", &[("x-forwarded-for", "192.0.2.7")], "10.0.0.1"),
+            (cf(), "10.0.0.1", &[("cf-connecting-ip", "192.0.2.7, 192.0.2.8")], "10.0.0.1"),
+            (
+                cf(),
+                "10.0.0.1",
+                &[("cf-connecting-ip", "192.0.2.7"), ("cf-connecting-ip", "192.0.2.8")],
+                "10.0.0.1",
+            ),
+            (
+                ClientAddress::Forwarded,
+                "10.0.0.1",
+                &[(
+                    "forwarded",
+                    "for=6.6.6.6, For=\"[2001:db8::1]:4711\";proto=https, for=10.0.0.2",
+                )],
+                "2001:db8::1",
+            ),
+            (
+                ClientAddress::Forwarded,
+                "10.0.0.1",
+                &[("forwarded", "for=192.0.2.7;by=x")],
+                "192.0.2.7",
+            ),
+            (ClientAddress::Forwarded, "10.0.0.1", &[("forwarded", "for=_hidden")], "10.0.0.1"),
+            (ClientAddress::Forwarded, "9.9.9.9", &[("forwarded", "for=192.0.2.7")], "9.9.9.9"),
+        ];
+        let trusted = [TEN[0].parse().unwrap()];
+        for (header, direct, lines, expected) in rows {
+            let mut headers = HeaderMap::new();
+            for (name, value) in *lines {
+                headers.append(*name, HeaderValue::from_static(value));
+            }
+            let found = header.read(direct.parse().unwrap(), &trusted, &headers);
+            assert_eq!(found.to_string(), *expected, "{header:?} {lines:?}");
+        }
+    }
+
+    #[test]
+    fn the_first_hop_says_how_the_client_came() {
+        let rows: &[(&[(&'static str, &'static str)], Option<&str>)] = &[
+            (&[("x-forwarded-proto", "https")], Some("https")),
+            (&[("x-forwarded-proto", "HTTPS")], Some("https")),
+            (&[("x-forwarded-proto", "https, http")], Some("https")),
+            (&[("x-forwarded-proto", "wss"), ("x-forwarded-proto", "http")], Some("wss")),
+            (&[("forwarded", "for=1.1.1.1;proto=https, for=10.0.0.2;proto=http")], Some("https")),
+            (&[("forwarded", "for=1.1.1.1;Proto=\"HTTPS\"")], Some("https")),
+            (&[("x-forwarded-proto", "http"), ("forwarded", "proto=https")], Some("http")),
+            (&[("x-forwarded-proto", "gopher")], None),
+            (&[("forwarded", "for=1.1.1.1")], None),
+            (&[], None),
+        ];
+        for (lines, expected) in rows {
+            let mut headers = HeaderMap::new();
+            for (name, value) in *lines {
+                headers.append(*name, HeaderValue::from_static(value));
+            }
+            assert_eq!(scheme(Trust::Trusted, &headers), *expected, "{lines:?}");
+            assert_eq!(scheme(Trust::Untrusted, &headers), None);
+        }
+    }
 
     #[test]
     fn the_chain_is_read_from_the_right_as_far_as_it_is_trusted() {

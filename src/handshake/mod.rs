@@ -9,4 +9,6 @@ pub(crate) mod headers;
 pub(crate) mod path;
 pub(crate) mod request;
 pub(crate) mod response;
+pub(crate) mod spelling;
 pub(crate) mod subprotocol;
+pub(crate) mod template;

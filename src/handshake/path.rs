@@ -6,6 +6,7 @@
 //! a path that passes goes upstream as the client sent it, except for decoded unreserved characters.
 
 use super::request::BadRequest;
+use crate::route::has_encoded_slash;
 
 /// Decodes percent-encoded unreserved characters and refuses what could be read differently behind
 /// the gateway. Normalising the result again changes nothing.
@@ -16,6 +17,17 @@ use super::request::BadRequest;
 /// none), encoded or backward slashes, control characters also when encoded, a `%` without two
 /// hexadecimal digits, `?` and `#`, spaces and anything that is not ASCII.
 pub fn normalise(raw: &str) -> Result<String, BadRequest> {
+    let path = normalise_with_slashes(raw)?;
+    if has_encoded_slash(&path) { Err(BadRequest::PathEncodedSlash) } else { Ok(path) }
+}
+
+/// The same, but `%2F` may stand in a segment and stays as it is: a route can allow it. A segment that has
+/// a dot segment between its slashes is refused all the same.
+///
+/// # Errors
+///
+/// As [`normalise`].
+pub(crate) fn normalise_with_slashes(raw: &str) -> Result<String, BadRequest> {
     if !raw.starts_with('/') {
         return Err(BadRequest::PathNotAbsolute);
     }
@@ -28,7 +40,9 @@ pub fn normalise(raw: &str) -> Result<String, BadRequest> {
         if name.is_empty() && !is_final_slash {
             return Err(BadRequest::PathEmptySegment);
         }
-        if name == "." || name == ".." {
+        let plain = segment.replace("%2f", "%2F");
+        let mut parts = plain.split("%2F").map(|part| part.split(';').next().unwrap_or_default());
+        if parts.any(|part| part == "." || part == "..") {
             return Err(BadRequest::PathDotSegment);
         }
     }
@@ -44,7 +58,7 @@ fn decode_unreserved(raw: &str) -> Result<String, BadRequest> {
                 let digits = rest.as_str().get(..2).ok_or(BadRequest::PathPercent)?;
                 let byte = hex_byte(digits).ok_or(BadRequest::PathPercent)?;
                 match byte {
-                    b'/' | b'\\' => return Err(BadRequest::PathEncodedSlash),
+                    b'\\' => return Err(BadRequest::PathEncodedSlash),
                     0..=0x1f | 0x7f => return Err(BadRequest::PathControl),
                     _ if is_unreserved(byte) => path.push(char::from(byte)),
                     _ => {
@@ -152,6 +166,24 @@ mod tests {
             ("/é", B::PathCharacter),
         ] {
             assert_eq!(normalise(raw), Err(expected), "{raw:?}");
+        }
+    }
+
+    #[test]
+    fn an_encoded_slash_may_be_let_through_as_it_came() {
+        use BadRequest as B;
+        for (raw, expected) in [
+            ("/a%2Fb", Ok("/a%2Fb")),
+            ("/a%2fb/%2F", Ok("/a%2fb/%2F")),
+            ("/https%3A%2F%2Fx%2Fy/ws", Ok("/https%3A%2F%2Fx%2Fy/ws")),
+            ("/a%2F..%2Fb", Err(B::PathDotSegment)),
+            ("/a%2f%2e%2e", Err(B::PathDotSegment)),
+            ("/..%2Fa", Err(B::PathDotSegment)),
+            ("/a%2F.;x", Err(B::PathDotSegment)),
+            ("/a%5Cb", Err(B::PathEncodedSlash)),
+            ("/a%2F%00", Err(B::PathControl)),
+        ] {
+            assert_eq!(normalise_with_slashes(raw).as_deref(), expected.as_deref(), "{raw}");
         }
     }
 

@@ -5,6 +5,7 @@ use http::{HeaderMap, HeaderValue, Response, StatusCode};
 use tungstenite::handshake::derive_accept_key;
 
 use super::request::UpgradeRequest;
+use super::spelling::usual;
 
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
@@ -29,26 +30,22 @@ pub(crate) fn switching(
 
 /// The 101 as it goes to the client. Names are spelled as RFC 6455 spells them: several client libraries
 /// compare them letter for letter.
-pub(crate) fn to_bytes(response: &Response<()>) -> Vec<u8> {
+/// `further` headers follow.
+pub(crate) fn to_bytes(response: &Response<()>, further: &[(String, Vec<u8>)]) -> Vec<u8> {
     let mut bytes = b"HTTP/1.1 101 Switching Protocols\r\n".to_vec();
-    for (name, value) in response.headers() {
-        for part in [spelled(name).as_bytes(), b": ", value.as_bytes(), b"\r\n"] {
+    let mut line = |name: &str, value: &[u8]| {
+        for part in [name.as_bytes(), b": ", value, b"\r\n"] {
             bytes.extend_from_slice(part);
         }
+    };
+    for (name, value) in response.headers() {
+        line(&usual(name.as_str()), value.as_bytes());
+    }
+    for (name, value) in further {
+        line(name, value);
     }
     bytes.extend_from_slice(b"\r\n");
     bytes
-}
-
-fn spelled(name: &HeaderName) -> String {
-    let part = |part: &str| match part {
-        "websocket" => "WebSocket".to_owned(),
-        part => {
-            let (first, rest) = part.split_at(part.len().min(1));
-            first.to_ascii_uppercase() + rest
-        }
-    };
-    name.as_str().split('-').map(part).collect::<Vec<_>>().join("-")
 }
 
 /// Every value set here is made of visible ASCII; one that were not is left out rather than sent.
@@ -84,7 +81,7 @@ mod tests {
     #[test]
     fn names_are_spelled_as_in_the_rfc() {
         let response = switching(&request(), Some("chat.v1"), ID);
-        let text = String::from_utf8(to_bytes(&response)).unwrap();
+        let text = String::from_utf8(to_bytes(&response, &[])).unwrap();
         assert!(text.starts_with("HTTP/1.1 101 Switching Protocols\r\n"), "{text}");
         assert!(text.ends_with("\r\n\r\n"), "{text}");
         let mut lines: Vec<_> = text.lines().skip(1).filter(|line| !line.is_empty()).collect();

@@ -28,6 +28,7 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
+use crate::handshake::spelling::Spelling;
 use crate::net::stream::Stream;
 
 /// A client connection that speaks HTTP.
@@ -85,6 +86,9 @@ impl HttpConnection {
     /// [`NoRequest`] when there is none, after `limit` at the latest.
     pub(crate) async fn wait(&mut self, limit: Duration) -> Result<(), NoRequest> {
         self.handover.heard.store(false, Ordering::Relaxed);
+        if !self.handover.is_filled() {
+            *self.handover.head() = Some(Vec::new());
+        }
         let heard = std::future::poll_fn(|cx| {
             let polled = self.poll_connection(cx);
             let is_heard = self.handover.heard.load(Ordering::Relaxed) || self.handover.is_filled();
@@ -101,8 +105,13 @@ impl HttpConnection {
     pub(crate) async fn next(&mut self, limit: Duration) -> Result<Request<Incoming>, NoRequest> {
         let next = std::future::poll_fn(|cx| {
             let polled = self.poll_connection(cx);
-            if let Some(handed) = self.handover.take() {
+            if let Some(mut handed) = self.handover.take() {
                 self.respond = Some(handed.respond);
+                // hyper has only the lower case of names. Known of a connection's first request, and of a
+                // further one unless it came with the one before.
+                if let Some(head) = self.handover.head().take() {
+                    handed.request.extensions_mut().insert(Spelling::of(&head));
+                }
                 return Poll::Ready(Ok(handed.request));
             }
             polled.map(|ended| Err(no_request(ended)))
@@ -186,6 +195,8 @@ struct Place {
     heard: AtomicBool,
     /// All that was written has been flushed.
     is_flushed: AtomicBool,
+    /// The head that is being read, for the spelling of its names; `None` once it has been.
+    head: Mutex<Option<Vec<u8>>>,
 }
 
 impl Default for Place {
@@ -194,6 +205,7 @@ impl Default for Place {
             handed: Mutex::default(),
             heard: AtomicBool::new(false),
             is_flushed: AtomicBool::new(true),
+            head: Mutex::new(Some(Vec::new())),
         }
     }
 }
@@ -218,6 +230,17 @@ impl Place {
 
     fn is_filled(&self) -> bool {
         self.handed().is_some()
+    }
+
+    fn head(&self) -> MutexGuard<'_, Option<Vec<u8>>> {
+        self.head.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Keeps what is read of a head; what comes behind it does no harm.
+    fn note(&self, read: &[u8]) {
+        if let Some(head) = self.head().as_mut().filter(|head| head.len() < MAX_HEAD) {
+            head.extend_from_slice(read);
+        }
     }
 
     fn handed(&self) -> MutexGuard<'_, Option<Handed>> {
@@ -251,8 +274,10 @@ impl AsyncRead for Heard {
     ) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
         ready!(Pin::new(&mut self.stream).poll_read(cx, buffer))?;
-        if buffer.filled().len() > before {
+        let read = buffer.filled().get(before..).unwrap_or_default();
+        if !read.is_empty() {
             self.handover.heard.store(true, Ordering::Relaxed);
+            self.handover.note(read);
         }
         Poll::Ready(Ok(()))
     }

@@ -109,13 +109,22 @@ impl Router {
     }
 }
 
-/// The path in plain text. UTF-8 never spans a "/", so segments decode as they would one by one.
+/// The path in plain text, in which an encoded slash is [`ENCODED_SLASH`]: it separates nothing.
 fn decode(path: &str) -> Option<Cow<'_, str>> {
-    let decoded = percent_decode_str(path).decode_utf8().ok()?;
-    // The handshake refuses %2F; were one let through, it must not become a separator here.
-    let slashes = |text: &str| text.bytes().filter(|byte| *byte == b'/').count();
-    match decoded {
-        Cow::Owned(text) if slashes(&text) != slashes(path) => None,
-        decoded => Some(decoded),
+    if !has_encoded_slash(path) {
+        return percent_decode_str(path).decode_utf8().ok();
     }
+    let plain = |part: &str| Some(percent_decode_str(part).decode_utf8().ok()?.into_owned());
+    let halves = path.replace("%2f", "%2F");
+    // UTF-8 never spans a slash, so parts decode as they would one by one.
+    let parts: Option<Vec<_>> = halves.split("%2F").map(plain).collect();
+    Some(Cow::Owned(parts?.join(ENCODED_SLASH)))
 }
+
+/// Whether a normalised path has a slash that stands inside a segment.
+pub(crate) fn has_encoded_slash(path: &str) -> bool {
+    path.contains("%2F") || path.contains("%2f")
+}
+
+/// What an encoded slash is while a path is matched: no path that is let through has this character.
+const ENCODED_SLASH: &str = "\0";

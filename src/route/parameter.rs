@@ -40,13 +40,16 @@ impl Parameters {
     /// `values` in the order of `parameters`.
     pub(super) fn new(parameters: &[Parameter], values: &[&str]) -> Self {
         let pairs = parameters.iter().zip(values);
-        Self(pairs.map(|(parameter, value)| (parameter.name.clone(), (*value).into())).collect())
+        let value = |value: &str| value.replace(super::ENCODED_SLASH, "/").into_boxed_str();
+        Self(pairs.map(|(parameter, text)| (parameter.name.clone(), value(text))).collect())
     }
 }
 
 impl Parameter {
     /// Whether a decoded value has the form asked for; that of `{*name}` is checked as a whole.
     pub(super) fn accepts(&self, value: &str) -> bool {
+        let plain = value.replace(super::ENCODED_SLASH, "/");
+        let value = plain.as_str();
         match &self.form {
             None => true,
             Some(ParameterType::Uuid) => is_uuid(value),

@@ -109,6 +109,20 @@ impl Pattern {
         self.segments.iter().filter_map(Segment::name)
     }
 
+    /// What stands in a path, as it is, where this parameter is. The path must be one that is matched.
+    pub(crate) fn text_of<'p>(&self, path: &'p str, name: &str) -> Option<&'p str> {
+        let mut rest = path.strip_prefix('/')?;
+        for segment in &self.segments {
+            let (one, behind) = rest.split_once('/').unwrap_or((rest, ""));
+            match segment {
+                Segment::Rest(own) if **own == *name => return Some(rest),
+                Segment::One(own) if **own == *name => return Some(one),
+                _ => rest = behind,
+            }
+        }
+        None
+    }
+
     /// The pattern without the names of its parameters: two of one shape match the same paths.
     pub(crate) fn shape(&self) -> String {
         let segments = self.segments.iter().map(|segment| match segment {

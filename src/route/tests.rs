@@ -157,8 +157,10 @@ fn escapes_are_matched_decoded() {
         ("/x/%25%32%30", Some((2, "id=%20"))),
         ("/x/%FF", None),
         ("/y/a/%C3/%A9", None),
-        ("/x/a%2Fb", None),
-        ("/y/a%2fb", None),
+        // Inside a segment it separates nothing.
+        ("/x/a%2Fb", Some((2, "id=a/b"))),
+        ("/y/a%2fb/c%20d", Some((3, "rest=a/b/c d"))),
+        ("/x%2Fa", None),
     ] {
         let expected = expected.map(|(route, parameters)| (route, parameters.to_owned()));
         assert_eq!(shown(router.find("h", path)), expected, "{path}");

@@ -26,6 +26,8 @@ pub(crate) struct Facts {
     pub(crate) via: Option<SocketAddr>,
     /// When it was accepted; once there is a session, when its 101 was sent.
     pub(crate) opened: SystemTime,
+    /// What a trusted proxy calls the request (X-Request-Id), if it does.
+    pub(crate) request_id: Option<Arc<str>>,
     /// The route in the configuration that decided; `None` when none was found.
     pub(crate) route_id: Option<RouteId>,
     /// Its label, which is valid in other configurations too.
@@ -64,6 +66,7 @@ impl Facts {
             client: peer,
             via: None,
             opened: now,
+            request_id: None,
             route_id: None,
             route: None,
             host: None,

@@ -29,6 +29,8 @@ pub(crate) struct Opened {
     pub(crate) arrived: Vec<u8>,
     /// The subprotocol it chose.
     pub(crate) subprotocol: Option<String>,
+    /// Headers of its 101 that are for the client.
+    pub(crate) headers: Vec<(String, Vec<u8>)>,
     /// Where it was opened.
     pub(crate) endpoint: Arc<Endpoint>,
     /// The session's place there.
@@ -50,8 +52,8 @@ pub(crate) async fn open(
         tried.push(endpoint.id);
         facts.endpoint = Some(Arc::clone(&endpoint.label));
         match attempt(upstream, &endpoint, ask, telemetry, &mut facts.steps).await {
-            Ok(Answered { stream, switched: Switched { arrived, subprotocol } }) => {
-                return Ok(Opened { stream, arrived, subprotocol, endpoint, place });
+            Ok(Answered { stream, switched: Switched { arrived, subprotocol, headers } }) => {
+                return Ok(Opened { stream, arrived, subprotocol, headers, endpoint, place });
             }
             Err(Failure { rejection, may_retry: true }) => last = rejection,
             Err(Failure { rejection, may_retry: false }) => return Err(rejection),
@@ -71,6 +73,7 @@ struct Switched {
     /// What came right behind it.
     arrived: Vec<u8>,
     subprotocol: Option<String>,
+    headers: Vec<(String, Vec<u8>)>,
 }
 
 struct Failure {
@@ -142,9 +145,9 @@ async fn handshake(
         }
         match answer::parse(&buffer, &ask.key, &offered) {
             Ok(Answer::Incomplete) => {}
-            Ok(Answer::Switched { subprotocol, head_len }) => {
+            Ok(Answer::Switched { subprotocol, head_len, headers }) => {
                 let arrived = buffer.split_off(head_len.min(buffer.len()));
-                return Ok(Switched { arrived, subprotocol });
+                return Ok(Switched { arrived, subprotocol, headers });
             }
             Ok(Answer::Refused { status }) => {
                 return Err(Failure::last(Rejection::UpstreamRefused { status }));

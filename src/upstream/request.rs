@@ -3,6 +3,8 @@
 //! The request is always written anew, from what was parsed: nothing a client put between the lines
 //! reaches the backend.
 
+use std::borrow::Cow;
+
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Map, Value};
@@ -10,11 +12,11 @@ use serde_json::{Map, Value};
 use super::endpoint::Endpoint;
 use crate::config::{ForwardHost, Route, Target};
 use crate::handshake::forwarded::Source;
-use crate::handshake::headers::{Forwarded, ForwardedIdentity, HeadError, UpstreamHead};
-use crate::handshake::request::{Forwardable, UpgradeRequest};
-use crate::handshake::subprotocol;
+use crate::handshake::headers::{Forwarded, ForwardedIdentity, HeadError, Rules, UpstreamHead};
+use crate::handshake::request::{BadRequest, Forwardable, UpgradeRequest};
+use crate::handshake::template::Values;
+use crate::handshake::{path, subprotocol};
 use crate::outcome::rejection::{Rejection, TokenFault};
-use crate::session::id::SessionId;
 
 /// The upgrade request for one client; only its Host can depend on the endpoint.
 pub(crate) struct UpstreamRequest<'a> {
@@ -22,27 +24,63 @@ pub(crate) struct UpstreamRequest<'a> {
     pub(crate) key: String,
     request: &'a UpgradeRequest,
     parts: Forwardable,
-    host: ForwardHost,
+    route: &'a Route,
     source: Source,
     identity: Option<(&'a str, Map<String, Value>)>,
-    id: String,
+    path: String,
+    request_id: String,
+    rules: HeaderRules<'a>,
+    set: Vec<(String, String)>,
+}
+
+/// What the configuration says of headers for this request.
+pub(crate) struct HeaderRules<'a> {
+    /// Names that no client's header may have.
+    pub(crate) reserved: &'a [String],
+    /// Names that a trusted proxy's headers may have all the same.
+    pub(crate) trusted: Cow<'a, [String]>,
 }
 
 impl<'a> UpstreamRequest<'a> {
     /// The request of this client as `route` has it forwarded: `parts` are what is left of it without
-    /// its token, `identity` is what the token says of the user, if that is to be sent.
+    /// its token, `identity` is what the token says of the user, if that is to be sent; `values` are for
+    /// the route's templates.
+    ///
+    /// # Errors
+    ///
+    /// When `upstream_path` makes a path of this request's that could be read in two ways.
     pub(crate) fn new(
-        route: &Route,
+        route: &'a Route,
         request: &'a UpgradeRequest,
         parts: Forwardable,
         identity: Option<(&'a str, Map<String, Value>)>,
         source: Source,
-        id: SessionId,
-    ) -> Self {
+        values: &Values<'_>,
+        rules: HeaderRules<'a>,
+    ) -> Result<Self, BadRequest> {
         let mut key = [0; 16];
         getrandom::fill(&mut key).expect("the operating system gives random bytes");
         let key = STANDARD.encode(key);
-        Self { key, request, parts, host: route.forward.host, source, identity, id: id.to_string() }
+        let path = match &route.upstream_path {
+            None => request.path.clone(),
+            Some(template) => {
+                path::normalise_with_slashes(&template.write(values).unwrap_or_default())?
+            }
+        };
+        let set = route.request_headers.set.iter();
+        let set = set.filter_map(|(name, value)| Some((name.clone(), value.write(values)?)));
+        Ok(Self {
+            key,
+            request,
+            parts,
+            route,
+            source,
+            identity,
+            path,
+            request_id: values.request_id.clone(),
+            rules,
+            set: set.collect(),
+        })
     }
 
     /// The subprotocols it offers.
@@ -54,12 +92,12 @@ impl<'a> UpstreamRequest<'a> {
     pub(crate) fn head(&self, endpoint: &Endpoint) -> Result<Vec<u8>, Rejection> {
         let own = host_of(&endpoint.target);
         let head = UpstreamHead {
-            path: &self.request.path,
+            path: &self.path,
             query: self.parts.query.as_deref(),
             headers: &self.parts.headers,
             offered: &self.parts.offered,
             key: &self.key,
-            host: match self.host {
+            host: match self.route.forward.host {
                 ForwardHost::Client => &self.request.host,
                 ForwardHost::Upstream => &own,
             },
@@ -74,8 +112,15 @@ impl<'a> UpstreamRequest<'a> {
                 user: Some(user),
                 claims: (!claims.is_empty()).then_some(claims),
             }),
-            request_id: &self.id,
+            request_id: &self.request_id,
             authorization: None,
+            rules: Rules {
+                reserved: self.rules.reserved,
+                trusted: &self.rules.trusted,
+                remove: &self.route.request_headers.remove,
+                set: &self.set,
+                spelling: Some(&self.request.spelling),
+            },
         };
         head.write().map_err(|error| match error {
             HeadError::ClaimsTooLarge { .. } => Rejection::Token(TokenFault::Malformed(

@@ -28,6 +28,7 @@ mod endings;
 mod faults;
 mod frames;
 mod handshake;
+mod header_rules;
 mod hostile_backend;
 mod hostile_client;
 mod hostile_floods;

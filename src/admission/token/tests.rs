@@ -28,6 +28,7 @@ fn request(headers: &[(&str, &str)], query: Option<&str>) -> UpgradeRequest {
         origin: text("origin"),
         key: "AAAAAAAAAAAAAAAAAAAAAA==".into(),
         offered,
+        spelling: crate::handshake::spelling::Spelling::default(),
         headers: map,
     }
 }

@@ -1,21 +1,29 @@
 //! The upgrade request as it goes upstream, always written anew. Pure.
 //!
 //! Three kinds of header exist here. Those of the hop or of the handshake are the gateway's own on each
-//! side and are never copied. Those by which backends believe a proxy (X-Auth-*, X-Forwarded-*, ...)
-//! are removed in every spelling that a backend could take for them, and then set. All others are
-//! copied byte by byte. RFC 9110 section 7.6.1, RFC 7239, RFC 6455 section 4.1.
+//! side and are never copied. Those by which backends believe a proxy (X-Auth-User, X-Forwarded-*, ...)
+//! are removed in every spelling that a backend could take for them, and then set; so are those that a
+//! route sets, and those that a trusted proxy may send, from all others. The rest is copied byte by byte, in
+//! the client's spelling and order. RFC 9110 section 7.6.1, RFC 7239, RFC 6455 section 4.1.
 
 use std::net::IpAddr;
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use http::header::{AUTHORIZATION, CONNECTION, COOKIE, HOST, HeaderName, ORIGIN};
+use http::header::{AUTHORIZATION, CONNECTION, HeaderName};
 use http::{HeaderMap, HeaderValue};
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 use serde_json::{Map, Value};
 
+use super::forwarded::{self, trusted_value};
 use super::request::{elements, is_host, is_token};
+use super::spelling::Spelling;
 use super::subprotocol;
+
+use names::{is_listed, is_ours};
+pub(crate) use names::{is_set_anew, normalised};
+
+mod names;
 
 /// All that the request upstream is made of. The client's part may have had its token taken out.
 ///
@@ -42,6 +50,23 @@ pub struct UpstreamHead<'a> {
     pub request_id: &'a str,
     /// Replaces the client's Authorization (`Bearer …`); `None`: that one is kept.
     pub authorization: Option<&'a str>,
+    /// What the configuration says of headers.
+    pub rules: Rules<'a>,
+}
+
+/// What the configuration says of headers; names as [`normalised`] gives them.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Rules<'a> {
+    /// Never copied from a client, on any route.
+    pub reserved: &'a [String],
+    /// Those of them that a trusted proxy may send, one value each.
+    pub trusted: &'a [String],
+    /// Not copied on this route.
+    pub remove: &'a [String],
+    /// Set on this route: names as they are to be spelled, and values.
+    pub set: &'a [(String, String)],
+    /// The client's names.
+    pub spelling: Option<&'a Spelling>,
 }
 
 /// Where a request came from, as the gateway sees it.
@@ -146,6 +171,7 @@ impl UpstreamHead<'_> {
             ("Sec-WebSocket-Key", graphic(self.key)),
             ("Sec-WebSocket-Protocol", self.offered.iter().all(|entry| is_token(entry))),
             ("Authorization", self.authorization.is_none_or(is_value)),
+            ("request_headers", self.rules.set.iter().all(|(_, value)| is_value(value))),
         ];
         match rules.iter().find(|(_, holds)| !holds) {
             Some((part, _)) => Err(HeadError::Illegal(part)),
@@ -168,27 +194,52 @@ impl UpstreamHead<'_> {
 
     fn write_end_to_end(&self, head: &mut Head) {
         let listed: Vec<&[u8]> = elements(self.headers, &CONNECTION).collect();
-        for (name, value) in self.headers {
-            let replaced = *name == AUTHORIZATION && self.authorization.is_some();
-            if !replaced && !is_ours(name) && !is_listed(name, &listed) {
-                head.line(name.as_str(), value);
+        let as_usual = Spelling::default();
+        let spelling = self.rules.spelling.unwrap_or(&as_usual);
+        for (name, value) in spelling.apply(self.headers) {
+            if self.is_copied(&name, &listed) {
+                head.line(&name, value);
             }
         }
         if let Some(authorization) = self.authorization {
             head.line("Authorization", authorization);
         }
+        for (name, value) in self.rules.set {
+            head.line(name, value);
+        }
+    }
+
+    fn is_copied(&self, name: &str, listed: &[&[u8]]) -> bool {
+        let Ok(name) = HeaderName::try_from(name) else { return false };
+        let key = normalised(name.as_str());
+        let Rules { reserved, trusted, remove, .. } = self.rules;
+        if (name == AUTHORIZATION && self.authorization.is_some())
+            || is_listed(&name, listed)
+            || remove.contains(&key)
+        {
+            return false;
+        }
+        let is_believed = trusted.contains(&key) && *key == *name.as_str();
+        if is_believed
+            && trusted_value(self.forwarded.trust, self.headers, &key, |_| true).is_some()
+        {
+            return true;
+        }
+        !is_ours(&key) && !reserved.contains(&key)
     }
 
     fn write_forwarded(&self, head: &mut Head) {
-        let Forwarded { scheme, host, .. } = self.forwarded;
+        let Forwarded { scheme, host, trust, .. } = self.forwarded;
         let client = self.forwarded.client.to_canonical();
-        let proto = self.trusted_value("x-forwarded-proto", is_scheme);
-        let proto = proto.unwrap_or(scheme.as_str());
-        let host = self.trusted_value("x-forwarded-host", is_host).unwrap_or(host);
+        let proto = forwarded::scheme(trust, self.headers).unwrap_or(scheme.as_str());
+        let host = forwarded::host(trust, self.headers).unwrap_or(host);
         head.line("X-Request-Id", self.request_id);
         head.line("X-Forwarded-For", self.chain());
         head.line("X-Forwarded-Proto", proto);
         head.line("X-Forwarded-Host", host);
+        if let Some(port) = trusted_value(trust, self.headers, "x-forwarded-port", is_port) {
+            head.line("X-Forwarded-Port", port);
+        }
         head.line("X-Real-IP", client.to_string());
         // RFC 7239 section 4: what is no token (here for the colons) is quoted; neither an address
         // nor a host has a quote or backslash in it. One element: the client, as the gateway sees it.
@@ -215,14 +266,6 @@ impl UpstreamHead<'_> {
         }
         chain.push(direct_text.as_bytes());
         chain.join(&b", "[..])
-    }
-
-    /// The only value of a header that the direct peer may set, if it is trusted and the value is good.
-    fn trusted_value(&self, name: &str, is_good: impl Fn(&str) -> bool) -> Option<&str> {
-        let mut values = self.headers.get_all(name).iter();
-        let value = values.next().filter(|_| self.forwarded.trust == Trust::Trusted)?;
-        let single = values.next().is_none();
-        value.to_str().ok().filter(|text| single && is_good(text))
     }
 
     fn write_identity(&self, head: &mut Head) -> Result<(), HeadError> {
@@ -263,58 +306,12 @@ impl Head {
     }
 }
 
-/// Whether a client's header of this name is never copied. Every character that is not a letter or a digit
-/// is read as `-`: CGI, WSGI and PHP make the same variable of them, so `X_Auth_User` and `X.Auth.User`
-/// would be believed as X-Auth-User.
-fn is_ours(name: &HeaderName) -> bool {
-    let is_other = |character: char| !character.is_ascii_alphanumeric();
-    let name = name.as_str().replace(is_other, "-");
-    REPLACED.contains(&name.as_str()) || REPLACED_FAMILIES.iter().any(|it| name.starts_with(it))
-}
-
-/// RFC 9110 section 7.6.1: what Connection lists belongs to the hop. Not what the gateway decided by:
-/// the upstream must not miss an Origin or credential that the gateway saw.
-fn is_listed(name: &HeaderName, listed: &[&[u8]]) -> bool {
-    !DECIDED_BY.contains(name)
-        && listed.iter().any(|listed| listed.eq_ignore_ascii_case(name.as_str().as_bytes()))
-}
-
-fn is_scheme(text: &str) -> bool {
-    matches!(text, "http" | "https" | "ws" | "wss")
-}
-
-/// Headers of the hop, of the handshake, of a body, and those by which a backend believes a proxy.
-const REPLACED: &[&str] = &[
-    "host",
-    "connection",
-    "keep-alive",
-    "proxy-connection",
-    "proxy-authenticate",
-    "proxy-authorization",
-    "te",
-    "trailer",
-    "transfer-encoding",
-    "upgrade",
-    "http2-settings",
-    "content-length",
-    "expect",
-    "via",
-    "sec-websocket-extensions",
-    "sec-websocket-key",
-    "sec-websocket-version",
-    "sec-websocket-protocol",
-    "sec-websocket-accept",
-    "x-request-id",
-    "x-real-ip",
-    "forwarded",
-];
-
-const REPLACED_FAMILIES: &[&str] = &["x-auth-", "x-forwarded-"];
-
-const DECIDED_BY: &[HeaderName] = &[HOST, ORIGIN, COOKIE, AUTHORIZATION];
-
 /// Non-ASCII is always encoded; `%` so that decoding is unambiguous.
-const BEYOND_VISIBLE: &AsciiSet = &CONTROLS.add(b' ').add(b'%');
+pub(super) const BEYOND_VISIBLE: &AsciiSet = &CONTROLS.add(b' ').add(b'%');
+
+fn is_port(text: &str) -> bool {
+    text.bytes().all(|byte| byte.is_ascii_digit()) && text.parse::<u16>().is_ok_and(|port| port > 0)
+}
 
 #[cfg(test)]
 mod tests;

@@ -10,12 +10,18 @@ use base64::Engine;
 use base64::alphabet;
 use base64::engine::{GeneralPurpose, GeneralPurposeConfig};
 use http::header::{
-    CONNECTION, CONTENT_LENGTH, HOST, HeaderName, ORIGIN, SEC_WEBSOCKET_EXTENSIONS,
-    SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION, TRANSFER_ENCODING, UPGRADE,
+    CONNECTION, CONTENT_LENGTH, HeaderName, ORIGIN, SEC_WEBSOCKET_EXTENSIONS, SEC_WEBSOCKET_KEY,
+    SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION, TRANSFER_ENCODING, UPGRADE,
 };
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, Version};
 
 use super::path;
+use super::spelling::Spelling;
+
+pub(super) use target::is_host;
+use target::{host, target};
+
+mod target;
 
 /// A valid opening handshake; nothing behind it checks the form again.
 #[derive(Clone)]
@@ -28,6 +34,8 @@ pub struct UpgradeRequest {
     pub query: Option<String>,
     /// All headers as sent.
     pub headers: HeaderMap,
+    /// Their names as sent, where that is known.
+    pub spelling: Spelling,
     /// Sec-WebSocket-Key.
     pub key: String,
     /// Origin header as sent: a browser sends one, others mostly don't.
@@ -45,9 +53,12 @@ pub enum BadRequest {
     /// HTTP/1.0 has no Upgrade; HTTP/2 has another handshake.
     #[error("not a WebSocket handshake: it must be an HTTP/1.1 request")]
     HttpVersion,
-    /// Absolute form, authority form or `*`.
-    #[error("the request target must be a path, such as /chat, not a whole URL")]
+    /// Authority form or `*`.
+    #[error("the request target must be a path, such as /chat")]
     Target,
+    /// RFC 9112 section 3.2.2 takes the host from there, and section 3.2 wants the same in Host.
+    #[error("the request target is a whole URL, and its host is not that of the Host header")]
+    TargetHost,
     /// RFC 9112 section 3.2.
     #[error("the Host header is missing")]
     HostMissing,
@@ -193,22 +204,22 @@ impl UpgradeRequest {
         if version != Version::HTTP_11 {
             return Err(BadRequest::HttpVersion);
         }
-        // RFC 9112 section 3.2.2 asks servers to accept the absolute form, but no WebSocket client
-        // sends it, and it makes a second place that a host could be read from.
-        if uri.scheme().is_some() || uri.authority().is_some() || !uri.path().starts_with('/') {
+        if !uri.path().starts_with('/') {
             return Err(BadRequest::Target);
         }
         let host = host(&headers)?;
+        target(uri, &host)?;
         no_body(&headers)?;
         upgrade(&headers)?;
         websocket_version(&headers)?;
         Ok(Self {
             host,
-            path: path::normalise(uri.path())?,
+            path: path::normalise_with_slashes(uri.path())?,
             query: query(uri)?,
             key: key(&headers)?,
             origin: origin(&headers)?,
             offered: offered(&headers)?,
+            spelling: Spelling::default(),
             headers,
         })
     }
@@ -227,44 +238,6 @@ impl UpgradeRequest {
         }
         (deflate, other)
     }
-}
-
-fn host(headers: &HeaderMap) -> Result<String, BadRequest> {
-    let value = at_most_one(headers, &HOST, BadRequest::HostRepeated)?;
-    let host = value.ok_or(BadRequest::HostMissing)?.to_str().ok();
-    host.filter(|host| is_host(host)).map(str::to_owned).ok_or(BadRequest::HostInvalid)
-}
-
-/// A DNS name (with `_`, which exists in practice), an IPv4 or a bracketed IPv6 address, and perhaps a port.
-///
-/// Narrower than RFC 3986: the other characters of a reg-name exist in no host that is served, but
-/// mean something in the places the value is written to later (a comma in X-Forwarded-Host).
-pub(super) fn is_host(text: &str) -> bool {
-    let (name, port) = match text.strip_prefix('[') {
-        Some(rest) => match rest.split_once(']') {
-            Some((address, port)) if address.parse::<std::net::Ipv6Addr>().is_ok() => (None, port),
-            _ => return false,
-        },
-        None => {
-            let end = text.find(':').unwrap_or(text.len());
-            let (name, port) = text.split_at_checked(end).unwrap_or((text, ""));
-            (Some(name), port)
-        }
-    };
-    name.is_none_or(is_host_name)
-        && (port.is_empty() || port.strip_prefix(':').is_some_and(is_port))
-}
-
-fn is_host_name(name: &str) -> bool {
-    let is_label = |label: &str| {
-        let legal = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
-        !label.is_empty() && label.bytes().all(legal)
-    };
-    name.len() <= 255 && name.strip_suffix('.').unwrap_or(name).split('.').all(is_label)
-}
-
-fn is_port(digits: &str) -> bool {
-    digits.bytes().all(|digit| digit.is_ascii_digit()) && digits.parse::<u16>().is_ok()
 }
 
 /// A body would be read as frames by one side and as a body by another.

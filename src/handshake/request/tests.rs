@@ -77,15 +77,25 @@ fn only_get_over_http_1_1_is_a_handshake() {
 }
 
 #[test]
-fn only_the_origin_form_is_a_target() {
-    for target in
-        ["http://chat.example.com/chat", "ws://chat.example.com/", "chat.example.com", "*"]
-    {
-        assert_eq!(
-            parse_target(target, headers(&[], &[])).err(),
-            Some(BadRequest::Target),
-            "{target}"
-        );
+fn a_target_is_a_path_or_a_whole_url_of_the_same_host() {
+    for (host, target, expected) in [
+        ("chat.example.com", "http://chat.example.com/chat", None),
+        ("chat.example.com", "ws://Chat.Example.com:80/chat", None),
+        ("chat.example.com:443", "wss://chat.example.com/chat?a=b", None),
+        ("chat.example.com:8443", "wss://chat.example.com:8443/chat", None),
+        ("chat.example.com:8443", "ws://chat.example.com/chat", Some(BadRequest::TargetHost)),
+        ("chat.example.com", "wss://chat.example.com:80/chat", Some(BadRequest::TargetHost)),
+        ("chat.example.com", "ws://evil.example/chat", Some(BadRequest::TargetHost)),
+        ("chat.example.com", "ws://a@chat.example.com/chat", Some(BadRequest::TargetHost)),
+        ("chat.example.com", "ftp://chat.example.com/chat", Some(BadRequest::Target)),
+        ("chat.example.com", "chat.example.com", Some(BadRequest::Target)),
+        ("chat.example.com", "*", Some(BadRequest::Target)),
+    ] {
+        let found = parse_target(target, headers(&[("host", host.as_bytes())], &["host"]));
+        if let Ok(request) = &found {
+            assert_eq!(request.path, "/chat", "{target}");
+        }
+        assert_eq!(found.err(), expected, "{target}");
     }
 }
 
@@ -94,7 +104,7 @@ fn the_path_is_checked() {
     for (target, expected) in [
         ("/a/%2e%2e/b", BadRequest::PathDotSegment),
         ("//chat", BadRequest::PathEmptySegment),
-        ("/a%2fb", BadRequest::PathEncodedSlash),
+        ("/a%5cb", BadRequest::PathEncodedSlash),
         ("/%zz", BadRequest::PathPercent),
         ("/é", BadRequest::PathCharacter),
     ] {

@@ -138,6 +138,7 @@ fn fields(record: &SessionRecord) -> Vec<(&'static str, Value<'_>)> {
     if let Some(via) = record.via {
         fields.shown("via", via);
     }
+    fields.peer("request_id", record.request_id.as_deref());
     fields.peer("host", record.host.as_deref());
     fields.peer("path", record.path.as_deref().map(without_query));
     fields.peer("origin", record.origin.as_deref());

@@ -18,6 +18,8 @@ pub enum Answer {
         subprotocol: Option<String>,
         /// Bytes of the buffer up to the first frame, interim answers included.
         head_len: usize,
+        /// Its headers that are for the client, as they came.
+        headers: Vec<(String, Vec<u8>)>,
     },
     /// A final answer that is no 101. Known as soon as its first line is: what follows is not read.
     Refused {
@@ -90,7 +92,11 @@ pub fn parse(buffer: &[u8], key: &str, offered: &[&str]) -> Result<Answer, Answe
             Head::Switching { headers, after } => {
                 let subprotocol = check(&headers, key, offered)?;
                 let head_len = buffer.len().min(MAX_HEAD).saturating_sub(after.len());
-                return Ok(Answer::Switched { subprotocol, head_len });
+                return Ok(Answer::Switched {
+                    subprotocol,
+                    head_len,
+                    headers: for_client(&headers),
+                });
             }
         }
     }
@@ -198,6 +204,40 @@ pub(crate) fn selected(
             .ok_or(SwitchingFault::SubprotocolUnoffered),
     }
 }
+
+/// The headers of an answer that are passed on: neither the hop's (RFC 9110 section 7.6.1) nor the
+/// handshake's, nor what the gateway says itself.
+pub(super) fn for_client(headers: &[Header<'_>]) -> Vec<(String, Vec<u8>)> {
+    let listed: Vec<&[u8]> = values(headers, "connection")
+        .flat_map(|value| value.split(|byte| *byte == b','))
+        .map(<[u8]>::trim_ascii)
+        .collect();
+    let is_passed = |line: &&Header<'_>| {
+        let name = line.name.to_ascii_lowercase();
+        !OF_THE_HOP.contains(&name.as_str())
+            && !["sec-websocket-", "x-framegate-"].iter().any(|family| name.starts_with(family))
+            && !listed.iter().any(|listed| listed.eq_ignore_ascii_case(name.as_bytes()))
+            // What cannot stand in a header is not repeated.
+            && line.value.iter().all(|byte| *byte == b'\t' || *byte >= b' ' && *byte != 0x7f)
+    };
+    let passed = headers.iter().filter(is_passed);
+    passed.map(|line| (line.name.to_owned(), line.value.trim_ascii().to_vec())).collect()
+}
+
+const OF_THE_HOP: &[&str] = &[
+    "connection",
+    "keep-alive",
+    "proxy-authenticate",
+    "proxy-connection",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+    "content-length",
+    "x-request-id",
+    "alt-svc",
+    "server",
+];
 
 /// The values of a header, line by line, without blanks around.
 fn values<'a>(headers: &'a [Header<'_>], name: &'static str) -> impl Iterator<Item = &'a [u8]> {

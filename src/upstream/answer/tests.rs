@@ -19,15 +19,53 @@ fn switching(without: &[&str], more: &[&str]) -> String {
 }
 
 fn read(text: &str) -> Result<Answer, AnswerError> {
-    parse(text.as_bytes(), KEY, &["chat.v2", "chat.v1"])
+    let answer = parse(text.as_bytes(), KEY, &["chat.v2", "chat.v1"])?;
+    Ok(match answer {
+        Answer::Switched { subprotocol, head_len, .. } => {
+            Answer::Switched { subprotocol, head_len, headers: Vec::new() }
+        }
+        answer => answer,
+    })
 }
 
 fn switched(subprotocol: Option<&str>, head_len: usize) -> Result<Answer, AnswerError> {
-    Ok(Answer::Switched { subprotocol: subprotocol.map(str::to_owned), head_len })
+    let subprotocol = subprotocol.map(str::to_owned);
+    Ok(Answer::Switched { subprotocol, head_len, headers: Vec::new() })
 }
 
 fn error(rule: &'static str) -> Result<Answer, AnswerError> {
     Err(AnswerError::Protocol(rule))
+}
+
+#[test]
+fn headers_of_a_101_are_for_the_client_but_for_those_of_the_hop_and_the_handshake() {
+    let more = [
+        "Set-Cookie: a=1; Path=/",
+        "set-cookie: b=2",
+        "X-Node:  seven ",
+        "X-Empty:",
+        "Connection: X-Hop, keep-alive",
+        "X-Hop: 1",
+        "Keep-Alive: timeout=5",
+        "Content-Length: 0",
+        "Server: secret/1.0",
+        "Alt-Svc: h3=\":443\"",
+        "X-Request-Id: theirs",
+        "X-Framegate-Refusal: forged",
+        "Sec-WebSocket-Version: 13",
+        "Date: today",
+    ];
+    let text = switching(&[], &more);
+    let Ok(Answer::Switched { headers, .. }) = parse(text.as_bytes(), KEY, &[]) else {
+        panic!("no 101: {text}")
+    };
+    let lines: Vec<_> = headers
+        .iter()
+        .map(|(name, value)| format!("{name}: {}", String::from_utf8_lossy(value)))
+        .collect();
+    let expected =
+        ["Set-Cookie: a=1; Path=/", "set-cookie: b=2", "X-Node: seven", "X-Empty: ", "Date: today"];
+    assert_eq!(lines, expected);
 }
 
 const HINTS: &str = "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nlink: </a>\r\n\r\n";
