@@ -63,13 +63,23 @@ fn same_origin(allowed: &str, origin: &str) -> bool {
     match (Origin::parse(allowed), Origin::parse(origin)) {
         (Some(allowed), Some(origin)) => {
             allowed.scheme.eq_ignore_ascii_case(origin.scheme)
-                && allowed.host.eq_ignore_ascii_case(origin.host)
+                && same_host(allowed.host, origin.host)
                 && allowed.port == origin.port
         }
         // `null`, which has no parts.
         (None, None) => allowed.eq_ignore_ascii_case(origin),
         _ => false,
     }
+}
+
+/// `*.` at the front of an allowed host stands for one or more whole labels.
+fn same_host(allowed: &str, host: &str) -> bool {
+    let Some(end) = allowed.strip_prefix('*') else { return allowed.eq_ignore_ascii_case(host) };
+    let at = host.len().checked_sub(end.len());
+    let split = at.and_then(|at| host.split_at_checked(at));
+    split.is_some_and(|(labels, found)| {
+        found.eq_ignore_ascii_case(end) && labels.split('.').all(|label| !label.is_empty())
+    })
 }
 
 /// Splits `host[:port]`; `None` when the port is not one. An IPv6 address keeps its brackets.
@@ -123,6 +133,21 @@ mod tests {
             ("capacitor://localhost", "capacitor://localhost", true),
             ("chrome-extension://abcdef", "chrome-extension://abcdef", true),
             ("file://", "file://", true),
+            ("https://*.a.example", "https://x.a.example", true),
+            ("https://*.a.example", "https://X.Y.A.example:443", true),
+            ("https://*.a.example:3000", "https://x.a.example:3000", true),
+            ("https://*.a.example", "https://a.example", false),
+            ("https://*.a.example", "https://.a.example", false),
+            ("https://*.a.example", "https://x..a.example", false),
+            ("https://*.a.example", "https://xa.example", false),
+            ("https://*.a.example", "https://x.a.example.", false),
+            ("https://*.a.example", "https://x.a.example.evil.example", false),
+            ("https://*.a.example", "http://x.a.example", false),
+            ("https://*.a.example", "https://x.a.example:3000", false),
+            ("https://*.a.example", "https://evil.example/.a.example", false),
+            ("https://*.a.example", "https://u@x.a.example", false),
+            ("https://*.a.example", "https://*.a.example.evil", false),
+            ("file://", "file:///etc", false),
             ("https://a.example", "http://a.example", false),
             ("https://a.example", "https://a.example:8443", false),
             ("https://a.example", "https://b.example", false),

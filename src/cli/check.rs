@@ -53,7 +53,15 @@ pub(super) fn run(args: &CheckArgs) -> Exit {
         }
     };
     let kind = if args.strict { "error" } else { "warning" };
+    let Warned { warnings, names } = warnings;
     print(kind, &args.config, &warnings);
+    if !names.is_empty() {
+        let names: Vec<_> = names.iter().map(|name| format!("{name:?}")).collect();
+        eprintln!(
+            "framegate: to accept what is known and meant: [check] accept = [{}]",
+            printable(&names.join(", "))
+        );
+    }
     if args.strict && !warnings.is_empty() {
         return Exit::Config;
     }
@@ -61,13 +69,21 @@ pub(super) fn run(args: &CheckArgs) -> Exit {
     Exit::Success
 }
 
-/// All problems, or all warnings.
-fn examine(file: &Path) -> Result<Vec<Problem>, Vec<Problem>> {
+/// Warnings, and what they are called in `[check] accept`.
+struct Warned {
+    warnings: Vec<Problem>,
+    names: Vec<String>,
+}
+
+/// All problems, or all warnings that are not accepted.
+fn examine(file: &Path) -> Result<Warned, Vec<Problem>> {
     let config = load::read(file)?;
     // Without sockets of systemd's, this is not the service: which it will get is not known.
     let held = Held::passed();
     let missing = if held.has_passed() { held.missing(&config) } else { Vec::new() };
-    let reachability = reachability(&config);
+    let mut reachability = reachability(&config);
+    reachability.retain(|warning| !config.accepts(warning));
+    let known = config.clone();
     let process = Process::new(&config.limits);
     let loaded = load::load(config, &process);
     let mut warnings = match loaded {
@@ -76,7 +92,9 @@ fn examine(file: &Path) -> Result<Vec<Problem>, Vec<Problem>> {
         Err(problems) => return Err(missing.into_iter().chain(problems).collect()),
     };
     warnings.extend(reachability);
-    Ok(warnings)
+    let mut names: Vec<_> = warnings.iter().map(|warning| known.name_of(&warning.path)).collect();
+    names.dedup();
+    Ok(Warned { warnings, names })
 }
 
 /// Which endpoints take no connection right now, and which keys cannot be fetched.

@@ -79,6 +79,7 @@ pub(super) fn read(root: &mut Table<'_, '_>) -> Config {
     let timeouts = root.section("timeouts", Timeouts::read);
     let keepalive = root.section("keepalive", Keepalive::read);
     let drain = root.section("drain", Drain::read);
+    let accepted = root.section("check", |table| table.set("accept", Node::word));
     let log = root.section("log", Log::read);
     let close_codes = root.section("close_codes", process::read_close_codes);
     if close_codes.by_label.contains_key(&Label::Drained) && root.was_typed("drain.code") {
@@ -95,6 +96,7 @@ pub(super) fn read(root: &mut Table<'_, '_>) -> Config {
         timeouts,
         keepalive,
         drain,
+        accepted,
         log,
         close_codes,
         locations: super::Locations::default(),

@@ -15,9 +15,9 @@ pub(super) enum HostError {
     /// `*`
     #[error("any host is what an empty list means: leave `hosts` out")]
     Any,
-    /// `*.example.com`
-    #[error("wildcards are not supported: list the names")]
-    Wildcard,
+    /// `chat*.example.com`, or `*.example.com` where one name is meant.
+    #[error("{0}")]
+    Wildcard(&'static str),
     /// `::1`
     #[error("IPv6 addresses stand in brackets; did you mean \"[{0}]\"?")]
     Brackets(Ipv6Addr),
@@ -45,7 +45,7 @@ impl Host {
             Some((host, port)) if is_host(host) && is_port(port) => {
                 HostError::Port(host.to_ascii_lowercase())
             }
-            _ if text.contains('*') => HostError::Wildcard,
+            _ if text.contains('*') => HostError::Wildcard("must be one name, without wildcard"),
             _ if !text.is_ascii() => HostError::NotAscii,
             _ => HostError::Form,
         })
@@ -54,7 +54,23 @@ impl Host {
     pub(super) fn into_string(self) -> String {
         self.0
     }
+
+    /// Reads a host, or `*.` and the end of names: one or more whole labels stand before it.
+    pub(super) fn parse_pattern(text: &str) -> Result<Self, HostError> {
+        match text.strip_prefix("*.") {
+            Some(end) if is_wild(end) => Ok(Self(text.to_ascii_lowercase())),
+            _ if text.contains('*') && text != "*" => Err(HostError::Wildcard(WILD)),
+            _ => Self::parse(text),
+        }
+    }
 }
+
+/// Whether names may end like this behind a wildcard.
+fn is_wild(end: &str) -> bool {
+    is_host(end) && !end.starts_with('[') && end.parse::<std::net::Ipv4Addr>().is_err()
+}
+
+const WILD: &str = "\"*.\" stands for one or more whole labels at the front, as in \"*.example.com\", and for nothing else";
 
 /// Why a text is no origin (RFC 6454 section 6.2: scheme, host, port).
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -65,8 +81,8 @@ pub(super) enum OriginError {
     /// `null`
     #[error("\"null\" is sent by any sandboxed page: it cannot be told whose it is")]
     Null,
-    /// `https://*.example.com`
-    #[error("wildcards are not supported: list the origins")]
+    /// `https://chat*.example.com`, `*://chat.example.com`
+    #[error("{WILD}: write scheme and port out, such as \"https://*.example.com\"")]
     Wildcard,
     /// `chat.example.com`
     #[error("has no scheme; did you mean {0:?}?")]
@@ -90,7 +106,8 @@ pub(super) fn origin(text: &str) -> Result<String, OriginError> {
     match text {
         "*" => return Err(OriginError::Any),
         "null" => return Err(OriginError::Null),
-        _ if text.contains('*') => return Err(OriginError::Wildcard),
+        // Pages that are loaded from files, in Cordova's apps for instance.
+        "file://" => return Ok(text.to_owned()),
         _ if !text.is_ascii() => return Err(OriginError::NotAscii),
         _ => {}
     }
@@ -103,9 +120,11 @@ pub(super) fn origin(text: &str) -> Result<String, OriginError> {
         let without = format!("{scheme}://{authority}");
         return Err(origin(&without).map_or(OriginError::Form, OriginError::Path));
     }
-    let (host, port) = split_port(rest).ok_or(OriginError::Form)?;
-    if !is_scheme(scheme) || !is_host(host) {
-        return Err(OriginError::Form);
+    let wrong = if text.contains('*') { OriginError::Wildcard } else { OriginError::Form };
+    let Some((host, port)) = split_port(rest) else { return Err(wrong) };
+    let is_pattern = host.strip_prefix("*.").is_some_and(is_wild);
+    if !is_scheme(scheme) || !is_pattern && !is_host(host) {
+        return Err(wrong);
     }
     let own_port = match scheme {
         "https" => Some(443),
@@ -168,11 +187,28 @@ mod tests {
         ] {
             assert_eq!(Host::parse(text).map(Host::into_string), Ok(expected.to_owned()), "{text}");
         }
+        for (text, is_pattern) in [
+            ("*.Example.com", true),
+            ("*.localhost", true),
+            ("chat.example.com", true),
+            ("*", false),
+            ("*.", false),
+            ("*.10.0.0.1", false),
+            ("*.[::1]", false),
+            ("a*.example.com", false),
+            ("*a.example.com", false),
+            ("a.*.example.com", false),
+            ("*.*.example.com", false),
+            ("*.example.com:443", false),
+        ] {
+            let read = Host::parse_pattern(text).map(Host::into_string);
+            assert_eq!(read.is_ok(), is_pattern, "{text}");
+        }
         for (text, expected) in [
             ("Chat.example.com:443", HostError::Port("chat.example.com".to_owned())),
             ("[::1]:443", HostError::Port("[::1]".to_owned())),
             ("*", HostError::Any),
-            ("*.example.com", HostError::Wildcard),
+            ("*.example.com", HostError::Wildcard("must be one name, without wildcard")),
             ("::1", HostError::Brackets(Ipv6Addr::LOCALHOST)),
             ("чат.example", HostError::NotAscii),
             ("https://chat.example.com", HostError::Form),
@@ -195,6 +231,11 @@ mod tests {
             ("https://[::1]:8443", "https://[::1]:8443"),
             ("https://[::1]", "https://[::1]"),
             ("chrome-extension://abcdef", "chrome-extension://abcdef"),
+            ("capacitor://localhost", "capacitor://localhost"),
+            ("file://", "file://"),
+            ("https://*.Example.com", "https://*.example.com"),
+            ("https://*.example.com:443", "https://*.example.com"),
+            ("http://*.localhost:3000", "http://*.localhost:3000"),
         ] {
             assert_eq!(origin(text), Ok(expected.to_owned()), "{text}");
         }
@@ -202,7 +243,12 @@ mod tests {
         for (text, expected) in [
             ("*", OriginError::Any),
             ("null", OriginError::Null),
-            ("https://*.example.com", OriginError::Wildcard),
+            ("https://a*.example.com", OriginError::Wildcard),
+            ("https://*", OriginError::Wildcard),
+            ("https://*.10.0.0.1", OriginError::Wildcard),
+            ("*://chat.example.com", OriginError::Wildcard),
+            ("https://chat.example.com:*", OriginError::Wildcard),
+            ("https://a.*.example.com", OriginError::Wildcard),
             ("chat.example.com", OriginError::NoScheme(https())),
             ("wss://chat.example.com", OriginError::WebSocket(https())),
             ("https://chat.example.com/", OriginError::Path(https())),

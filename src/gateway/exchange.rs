@@ -33,7 +33,7 @@ use crate::session::record::{Facts, Outcome, SessionRecord, Unrecorded};
 use crate::session::registry::{Order, Registered, SessionHandle};
 use crate::telemetry::labels::EvictionReason;
 use crate::telemetry::metrics::GaugeGuard;
-use crate::upstream::open::{self, Opened};
+use crate::upstream::open::{self, Denied, Opened};
 use crate::upstream::request::{HeaderRules, UpstreamRequest};
 
 /// One request on a client connection.
@@ -105,6 +105,9 @@ impl Gateway {
         exchange: Exchange,
         gone: impl Future<Output = ()>,
     ) -> Handled {
+        if let Some(rejection @ Rejection::BadRequest(_)) = exchange.refusal {
+            return Handled::refuse(Refusal::by_http(rejection, exchange.facts));
+        }
         match own::answer(self, &exchange) {
             None => {}
             Some(Ok(response)) => return Handled::Respond(response),
@@ -138,9 +141,7 @@ impl Gateway {
             Some(Ok(agreed)) => {
                 Handled::Session(Box::new(self.session(agreed, &request, facts, address)))
             }
-            Some(Err(rejection)) => {
-                Handled::refuse(self.refusal(rejection, &request, facts, address))
-            }
+            Some(Err(denied)) => Handled::refuse(self.refusal(denied, &request, facts, address)),
             None => Handled::Gone(abandoned(Unrecorded::new(facts))),
         }
     }
@@ -153,7 +154,7 @@ impl Gateway {
         from: Arrived<'_>,
         began: Instant,
         found: &mut Findings,
-    ) -> Result<Agreed, Rejection> {
+    ) -> Result<Agreed, Denied> {
         let facts = &mut found.facts;
         // The route also says how a refusal is sent, even one decided before it was known.
         let matched = self.router.find(&request.host, &request.path);

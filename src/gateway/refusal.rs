@@ -1,9 +1,10 @@
 //! A handshake that is refused: by Close where a page could not see the status, else by HTTP. I/O.
 
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use http::{Response, StatusCode};
+use bytes::Bytes;
+use http::header::{CACHE_CONTROL, CONNECTION, HeaderName, WWW_AUTHENTICATE};
+use http::{HeaderValue, Response, StatusCode};
 use http_body_util::Full;
 use tokio::io::AsyncWriteExt;
 use tokio::time::timeout_at;
@@ -22,10 +23,14 @@ use crate::outcome::rejection::Rejection;
 use crate::protocol::ws::close::CloseStatus;
 use crate::protocol::ws::message::{self, Masking};
 use crate::session::record::{Facts, Outcome, Refused, Unrecorded};
+use crate::upstream::open::Denied;
+use crate::upstream::refused::RefusedAnswer;
 
 /// A handshake that is refused, and how.
 pub(crate) struct Refusal {
     rejection: Rejection,
+    /// The backend's own refusal, which is passed on where it goes by HTTP.
+    answer: Option<Box<RefusedAnswer>>,
     /// By Close, if a place for that can be had; else by HTTP.
     by_close: Option<RefusingClose>,
     unrecorded: Unrecorded,
@@ -58,7 +63,7 @@ struct Left {
 impl Refusal {
     pub(super) fn by_http(rejection: Rejection, facts: Facts) -> Self {
         let unrecorded = Unrecorded::new(facts);
-        Self { rejection, by_close: None, unrecorded, _address: None }
+        Self { rejection, answer: None, by_close: None, unrecorded, _address: None }
     }
 }
 
@@ -66,16 +71,18 @@ impl Gateway {
     /// How a rejection is sent to the client of this request.
     pub(super) fn refusal(
         &self,
-        rejection: Rejection,
+        denied: Denied,
         request: &UpgradeRequest,
         facts: Facts,
         address: Option<AddressPlace>,
     ) -> Refusal {
+        let Denied { rejection, answer } = denied;
         if let (Rejection::UpstreamRefused { status }, Some(route)) = (&rejection, facts.route_id) {
             self.telemetry().upstream_refused(route, *status);
         }
         let by_close = self.refusing_close(&rejection, request, &facts);
-        Refusal { rejection, by_close, unrecorded: Unrecorded::new(facts), _address: address }
+        let unrecorded = Unrecorded::new(facts);
+        Refusal { rejection, answer, by_close, unrecorded, _address: address }
     }
 
     fn refusing_close(
@@ -98,7 +105,7 @@ impl Gateway {
 
     /// Sends a refusal and records it; then the connection ends so that the client can read it.
     pub(super) async fn refuse(&self, http: HttpConnection, refusal: Refusal, _place: SocketPlace) {
-        let Refusal { rejection, by_close, unrecorded, _address } = refusal;
+        let Refusal { rejection, answer, by_close, unrecorded, _address } = refusal;
         let by_close = by_close.and_then(|close| {
             // A socket kept open for a refusal is expensive: past a tenth of all, HTTP it is.
             let pools = &self.process().connections;
@@ -107,14 +114,29 @@ impl Gateway {
         });
         let sent = match by_close {
             Some((close, place)) => {
-                send_close(http, close, place, rejection.label().as_str()).await
+                let label = rejection.label();
+                let retry = answer.as_ref().and_then(|answer| answer.retry_after());
+                let reason = match retry {
+                    Some(seconds) => format!("{label};retry={seconds}s"),
+                    None => label.to_string(),
+                };
+                send_close(http, close, place, &reason).await
             }
-            None => self.send_response(http, &rejection, unrecorded.facts()).await,
+            None => {
+                let id = unrecorded.facts().id.to_string();
+                let response = match &answer {
+                    Some(answer) => passed_on(answer, &rejection, &id),
+                    None => refusal_response(&rejection, &id).map(Bytes::from),
+                };
+                self.send_response(http, response).await
+            }
         };
         let refused = Refused { label: rejection.label(), status: sent.status.as_u16() };
         let (by, phase) = rejection.by_and_phase();
         let mut record = unrecorded.ended(Outcome::Refused(refused), by, phase);
-        record.detail = Some(rejection.to_string());
+        let excerpt = answer.and_then(|answer| answer.excerpt());
+        let said = excerpt.map_or_else(String::new, |text| format!("; it says: {text}"));
+        record.detail = Some(format!("{rejection}{said}"));
         record.client_close = sent.close;
         // The client may ask at once why it was refused: that is not to wait for the connection's end.
         self.telemetry().connection_recorded(record);
@@ -123,19 +145,45 @@ impl Gateway {
         }
     }
 
-    async fn send_response(
-        &self,
-        http: HttpConnection,
-        rejection: &Rejection,
-        facts: &Arc<Facts>,
-    ) -> Sent {
-        let response = refusal_response(rejection, &facts.id.to_string());
+    async fn send_response(&self, http: HttpConnection, response: Response<Bytes>) -> Sent {
         let status = response.status();
         let deadline = Instant::now() + self.config().timeouts.close;
         let finished = timeout_at(deadline.into(), http.finish(response.map(Full::from))).await;
         let left = finished.ok().map(|finished| Left { stream: finished.stream, _place: None });
         Sent { status, close: CloseStatus::None, left, deadline }
     }
+}
+
+/// A backend's refusal for the client: all of it but what is the hop's. A success is none, and its body would
+/// mislead.
+fn passed_on(answer: &RefusedAnswer, rejection: &Rejection, id: &str) -> Response<Bytes> {
+    let own = refusal_response(rejection, id);
+    let mut response = match StatusCode::from_u16(answer.status) {
+        Ok(status) if !status.is_success() => {
+            let mut response = Response::new(Bytes::from(answer.body.clone()));
+            *response.status_mut() = status;
+            for (name, value) in &answer.headers {
+                let name = HeaderName::try_from(name.as_str());
+                if let (Ok(name), Ok(value)) = (name, HeaderValue::from_bytes(value)) {
+                    response.headers_mut().append(name, value);
+                }
+            }
+            response
+        }
+        _ => own.clone().map(Bytes::from),
+    };
+    let headers = response.headers_mut();
+    headers.insert(CONNECTION, HeaderValue::from_static("close"));
+    if !headers.contains_key(CACHE_CONTROL) {
+        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    }
+    headers.insert(X_FRAMEGATE_REFUSAL, HeaderValue::from_static(rejection.label().as_str()));
+    for name in [X_REQUEST_ID, WWW_AUTHENTICATE] {
+        if let (Some(value), false) = (own.headers().get(&name), headers.contains_key(&name)) {
+            headers.insert(name, value.clone());
+        }
+    }
+    response
 }
 
 async fn send_close(
@@ -159,5 +207,7 @@ async fn send_close(
     Sent { status: StatusCode::SWITCHING_PROTOCOLS, close: sent, left, deadline }
 }
 
+const X_FRAMEGATE_REFUSAL: HeaderName = HeaderName::from_static("x-framegate-refusal");
+const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// How long a socket is kept for a refusal by Close.
 const REFUSING_CLOSE: Duration = Duration::from_secs(1);

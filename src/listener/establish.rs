@@ -39,8 +39,8 @@ impl GaveUp {
     }
 }
 
-impl From<NoRequest> for GaveUp {
-    fn from(why: NoRequest) -> Self {
+impl From<&NoRequest> for GaveUp {
+    fn from(why: &NoRequest) -> Self {
         let reason = why.as_str();
         match why {
             NoRequest::Closed => Self::by_client(Phase::Request, reason),

@@ -18,7 +18,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{Request, Response};
+use http::{Request, Response, StatusCode};
 use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
@@ -28,6 +28,7 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
+use crate::handshake::request::BadRequest;
 use crate::handshake::spelling::Spelling;
 use crate::net::stream::Stream;
 
@@ -37,7 +38,13 @@ pub(crate) struct HttpConnection {
     handover: Handover,
     respond: Option<oneshot::Sender<Response<Full<Bytes>>>>,
     is_over: bool,
+    /// Bytes of a head that are read at most.
+    most: usize,
 }
+
+/// How large a request's head was, where that is known.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct HeadLength(pub(crate) usize);
 
 /// A connection whose last answer has been written.
 pub(crate) struct Finished {
@@ -68,15 +75,17 @@ impl NoRequest {
 }
 
 impl HttpConnection {
-    /// Speaks HTTP on `stream`.
-    pub(crate) fn new(stream: Stream) -> Self {
+    /// Speaks HTTP on `stream`; a head should have at most `head_size` bytes, which is the caller's to check.
+    pub(crate) fn new(stream: Stream, head_size: u32) -> Self {
         let handover = Handover::default();
+        // Above the limit, so that what is little over it can still be told by how much.
+        let most = head_size as usize + HEAD_MARGIN;
         let io = TokioIo::new(Heard { stream, handover: handover.clone() });
         let connection = http1::Builder::new()
-            .max_buf_size(MAX_HEAD)
+            .max_buf_size(most)
             .max_headers(MAX_HEADERS)
             .serve_connection(io, handover.clone());
-        Self { connection, handover, respond: None, is_over: false }
+        Self { connection, handover, respond: None, is_over: false, most }
     }
 
     /// Waits for the first byte of a further request; writes what is left of the last answer meanwhile.
@@ -103,6 +112,10 @@ impl HttpConnection {
     ///
     /// [`NoRequest`] when there is none.
     pub(crate) async fn next(&mut self, limit: Duration) -> Result<Request<Incoming>, NoRequest> {
+        // What hyper says by itself from here on is about a head that it cannot read.
+        self.handover
+            .is_silenced
+            .store(self.handover.is_flushed.load(Ordering::Relaxed), Ordering::Relaxed);
         let next = std::future::poll_fn(|cx| {
             let polled = self.poll_connection(cx);
             if let Some(mut handed) = self.handover.take() {
@@ -110,13 +123,39 @@ impl HttpConnection {
                 // hyper has only the lower case of names. Known of a connection's first request, and of a
                 // further one unless it came with the one before.
                 if let Some(head) = self.handover.head().take() {
-                    handed.request.extensions_mut().insert(Spelling::of(&head));
+                    let extensions = handed.request.extensions_mut();
+                    extensions.insert(Spelling::of(&head));
+                    extensions.insert(HeadLength(length_of(&head)));
                 }
                 return Poll::Ready(Ok(handed.request));
             }
             polled.map(|ended| Err(no_request(ended)))
         });
         timeout(limit, next).await.unwrap_or(Err(NoRequest::Timeout))
+    }
+
+    /// What is wrong with a head that hyper could not read: the status, and the sentence for whoever sent it.
+    pub(crate) fn explain(&self, error: &hyper::Error, head_size: u32) -> (StatusCode, String) {
+        let head = self.handover.head().take().unwrap_or_default();
+        let mut lines = head.split(|byte| *byte == b'\n');
+        let target = lines.next().map_or(0, <[u8]>::len);
+        if head.len() >= self.most {
+            let fault = BadRequest::HeadTooLarge(head_size);
+            (fault.status(), fault.to_string())
+        } else if error.is_parse_too_large() && lines.count() > MAX_HEADERS {
+            let text = format!("the request has more than {MAX_HEADERS} header lines");
+            (StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, text)
+        } else if error.is_parse_too_large() && target > LONGEST_TARGET {
+            (
+                StatusCode::URI_TOO_LONG,
+                format!("the request target is longer than {LONGEST_TARGET} bytes"),
+            )
+        } else if error.is_parse_too_large() {
+            let text = "the request says that its body is too large to exist".to_owned();
+            (StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, text)
+        } else {
+            (StatusCode::BAD_REQUEST, format!("the request cannot be read: {error}"))
+        }
     }
 
     /// Resolves when the client goes away while its request is being decided.
@@ -126,6 +165,7 @@ impl HttpConnection {
 
     /// Answers the request that [`Self::next`] gave; it is written while the next one is waited for.
     pub(crate) fn respond(&mut self, response: Response<Full<Bytes>>) {
+        self.handover.is_silenced.store(false, Ordering::Relaxed);
         if let Some(respond) = self.respond.take() {
             // Fails only when the connection has ended, which the next call will show.
             let _ = respond.send(response);
@@ -195,6 +235,8 @@ struct Place {
     heard: AtomicBool,
     /// All that was written has been flushed.
     is_flushed: AtomicBool,
+    /// What hyper writes is not sent: it answers unreadable heads without a word.
+    is_silenced: AtomicBool,
     /// The head that is being read, for the spelling of its names; `None` once it has been.
     head: Mutex<Option<Vec<u8>>>,
 }
@@ -205,6 +247,7 @@ impl Default for Place {
             handed: Mutex::default(),
             heard: AtomicBool::new(false),
             is_flushed: AtomicBool::new(true),
+            is_silenced: AtomicBool::new(false),
             head: Mutex::new(Some(Vec::new())),
         }
     }
@@ -238,7 +281,7 @@ impl Place {
 
     /// Keeps what is read of a head; what comes behind it does no harm.
     fn note(&self, read: &[u8]) {
-        if let Some(head) = self.head().as_mut().filter(|head| head.len() < MAX_HEAD) {
+        if let Some(head) = self.head().as_mut().filter(|head| head.len() < MOST_NOTED) {
             head.extend_from_slice(read);
         }
     }
@@ -289,6 +332,9 @@ impl AsyncWrite for Heard {
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
+        if self.handover.is_silenced.load(Ordering::Relaxed) {
+            return Poll::Ready(Ok(bytes.len()));
+        }
         self.handover.is_flushed.store(false, Ordering::Relaxed);
         Pin::new(&mut self.stream).poll_write(cx, bytes)
     }
@@ -298,6 +344,9 @@ impl AsyncWrite for Heard {
         cx: &mut Context<'_>,
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        if self.handover.is_silenced.load(Ordering::Relaxed) {
+            return Poll::Ready(Ok(slices.iter().map(|slice| slice.len()).sum()));
+        }
         self.handover.is_flushed.store(false, Ordering::Relaxed);
         Pin::new(&mut self.stream).poll_write_vectored(cx, slices)
     }
@@ -333,7 +382,19 @@ impl Future for Answer {
     }
 }
 
-/// Largest request head in bytes.
-const MAX_HEAD: usize = 16 * 1024;
+/// Bytes up to the empty line behind a head, with it.
+fn length_of(head: &[u8]) -> usize {
+    let ends = |end: &[u8]| {
+        head.windows(end.len()).position(|window| window == end).map(|at| at + end.len())
+    };
+    ends(b"\r\n\r\n").or_else(|| ends(b"\n\n")).unwrap_or(head.len())
+}
+
+/// What a head may have more than it should, and is read all the same.
+const HEAD_MARGIN: usize = 16 * 1024;
+/// Bytes of a head that are kept: more than any listener reads.
+const MOST_NOTED: usize = 512 * 1024;
+/// The longest target that can be read (`http::Uri`).
+const LONGEST_TARGET: usize = 65_534;
 /// Most headers in a request.
 const MAX_HEADERS: usize = 100;

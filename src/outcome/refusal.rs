@@ -55,6 +55,9 @@ fn challenge(rejection: &Rejection) -> &'static str {
 fn explanation(rejection: &Rejection) -> String {
     match rejection {
         Rejection::UpstreamUnreachable(_) => "the upstream cannot be reached".to_owned(),
+        Rejection::UpstreamSilentlyClosed => {
+            "the upstream closed the connection without an answer".to_owned()
+        }
         _ => rejection.to_string().replace(char::is_control, " "),
     }
 }

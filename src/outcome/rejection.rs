@@ -66,6 +66,12 @@ pub enum Rejection {
     /// The upstream cannot be reached.
     #[error("the upstream cannot be reached: {0}")]
     UpstreamUnreachable(String),
+    /// It took the connection and the request, and closed.
+    #[error(
+        "the upstream closed the connection without an answer: it was reached; look at its own log, and whether it \
+         speaks TLS or another protocol on this port"
+    )]
+    UpstreamSilentlyClosed,
     /// The upstream answered without 101.
     #[error("the upstream answered {status} instead of 101")]
     UpstreamRefused { status: u16 },
@@ -162,6 +168,7 @@ impl Rejection {
             Self::KeysUnavailable,
             Self::UpstreamTimeout(""),
             Self::UpstreamUnreachable(String::new()),
+            Self::UpstreamSilentlyClosed,
             Self::UpstreamProtocol(""),
             Self::Internal,
         ];
@@ -194,7 +201,9 @@ impl Rejection {
             Self::Draining => Label::Draining,
             Self::KeysUnavailable => Label::KeysUnavailable,
             Self::UpstreamTimeout(_) => Label::UpstreamTimeout,
-            Self::UpstreamUnreachable(_) => Label::UpstreamUnreachable,
+            Self::UpstreamUnreachable(_) | Self::UpstreamSilentlyClosed => {
+                Label::UpstreamUnreachable
+            }
             Self::UpstreamRefused { .. } => Label::UpstreamRefused,
             Self::UpstreamProtocol(_) => Label::UpstreamProtocol,
             Self::Internal => Label::Internal,
@@ -215,7 +224,9 @@ impl Rejection {
                 StatusCode::SERVICE_UNAVAILABLE
             }
             Self::UpstreamTimeout(_) => StatusCode::GATEWAY_TIMEOUT,
-            Self::UpstreamUnreachable(_) | Self::UpstreamProtocol(_) => StatusCode::BAD_GATEWAY,
+            Self::UpstreamUnreachable(_)
+            | Self::UpstreamSilentlyClosed
+            | Self::UpstreamProtocol(_) => StatusCode::BAD_GATEWAY,
             // The backend's own verdict on the client is worth passing on; its other statuses
             // (a redirect to a login page, a 500) would mislead a WebSocket client.
             Self::UpstreamRefused { status } => match status {
@@ -243,7 +254,9 @@ impl Rejection {
             Self::UserLimit | Self::AddressLimit | Self::RateLimited { .. } => 4429,
             Self::Overloaded | Self::KeysUnavailable | Self::UpstreamTimeout(_) => 1013,
             Self::Draining => 1012,
-            Self::UpstreamUnreachable(_) | Self::UpstreamProtocol(_) => 1014,
+            Self::UpstreamUnreachable(_)
+            | Self::UpstreamSilentlyClosed
+            | Self::UpstreamProtocol(_) => 1014,
             Self::UpstreamRefused { status } => match status {
                 401 => 4401,
                 403 => 4403,
@@ -288,6 +301,7 @@ impl Rejection {
             Self::BadRequest(_) => (By::Client, Phase::Request),
             Self::UpstreamTimeout(_)
             | Self::UpstreamUnreachable(_)
+            | Self::UpstreamSilentlyClosed
             | Self::UpstreamRefused { .. }
             | Self::UpstreamProtocol(_) => (By::Upstream, Phase::Connect),
             _ => (By::Gateway, Phase::Admission),

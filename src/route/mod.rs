@@ -1,7 +1,7 @@
 //! From host and path to the route that serves them. Pure.
 //!
-//! The most specific route wins, not the first: a route for this host before one for any host, then
-//! segment by segment literal text before `{name}` before `{*name}`. Among routes that are equally
+//! The most specific route wins, not the first: a route for this host before one for hosts that end alike,
+//! the longer end first, before one for any host, then segment by segment literal text before `{name}` before `{*name}`. Among routes that are equally
 //! specific the order of the file counts. A route whose typed parameter does not have its form is
 //! passed over for the next one.
 #![cfg_attr(not(test), deny(clippy::indexing_slicing, clippy::cast_possible_truncation))]
@@ -29,6 +29,8 @@ use trie::{Candidate, Trie};
 #[derive(Debug)]
 pub struct Router {
     by_host: HashMap<String, Trie>,
+    /// By the end of the host's name, with the dot in front: `*.example.com`.
+    by_end: HashMap<String, Trie>,
     any_host: Trie,
 }
 
@@ -71,7 +73,8 @@ pub struct Match {
 impl Router {
     /// Builds the router; [`Match::route`] counts `routes` from 0.
     pub(crate) fn new<'a>(routes: impl IntoIterator<Item = Entry<'a>>) -> Self {
-        let mut router = Self { by_host: HashMap::new(), any_host: Trie::default() };
+        let mut router =
+            Self { by_host: HashMap::new(), by_end: HashMap::new(), any_host: Trie::default() };
         for (index, route) in routes.into_iter().enumerate() {
             router.insert(RouteId::new(index), route);
         }
@@ -85,10 +88,21 @@ impl Router {
     /// is not UTF-8 when decoded matches nothing.
     pub fn find(&self, host: &str, path: &str) -> Option<Match> {
         let path = decode(path)?;
-        host::key(host)
-            .and_then(|host| self.by_host.get(host.as_ref()))
+        let host = host::key(host);
+        let exact = host.as_ref().and_then(|host| self.by_host.get(host.as_ref()));
+        exact
             .and_then(|trie| trie.find(&path))
+            .or_else(|| self.find_by_end(host.as_deref()?, &path))
             .or_else(|| self.any_host.find(&path))
+    }
+
+    /// From the longest end of a name to the shortest, at least one whole label before it.
+    fn find_by_end(&self, host: &str, path: &str) -> Option<Match> {
+        if self.by_end.is_empty() || host.starts_with('.') || host.contains("..") {
+            return None;
+        }
+        let ends = host.match_indices('.').filter_map(|(at, _)| host.get(at..));
+        ends.filter_map(|end| self.by_end.get(end)).find_map(|trie| trie.find(path))
     }
 
     fn insert(&mut self, id: RouteId, route: Entry<'_>) {
@@ -103,7 +117,10 @@ impl Router {
         }
         // What is no host can be no request's: such a route answers to its other hosts only.
         for host in route.hosts.iter().filter_map(|host| host::key(host)) {
-            let trie = self.by_host.entry(host.into_owned()).or_default();
+            let trie = match host.strip_prefix('*') {
+                Some(end) => self.by_end.entry(end.to_owned()).or_default(),
+                None => self.by_host.entry(host.into_owned()).or_default(),
+            };
             trie.insert(pattern, Arc::clone(&candidate));
         }
     }

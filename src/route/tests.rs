@@ -168,6 +168,35 @@ fn escapes_are_matched_decoded() {
 }
 
 #[test]
+fn an_exact_host_comes_before_longer_and_shorter_ends_before_any() {
+    let mut routes = routes(&["/ws", "/ws", "/ws", "/ws", "/other"]);
+    routes[0].hosts = vec!["*.example.com".into()];
+    routes[1].hosts = vec!["*.preview.example.com".into(), "*.test".into()];
+    routes[2].hosts = vec!["a.preview.example.com".into()];
+    routes[4].hosts = vec!["*.preview.example.com".into()];
+    let router = of(&routes);
+    for (host, path, expected) in [
+        ("a.preview.example.com", "/ws", Some(2)),
+        ("b.preview.example.com:8443", "/ws", Some(1)),
+        ("a.b.preview.example.com", "/ws", Some(1)),
+        ("A.PREVIEW.Example.com", "/other", Some(4)),
+        ("preview.example.com", "/ws", Some(0)),
+        ("x.example.com.", "/ws", Some(0)),
+        ("x.test", "/ws", Some(1)),
+        // The bare name, and no name: any host.
+        ("example.com", "/ws", Some(3)),
+        (".example.com", "/ws", Some(3)),
+        ("a..example.com", "/ws", Some(3)),
+        ("notexample.com", "/ws", Some(3)),
+        ("x.example.com.evil", "/ws", Some(3)),
+        ("x.example.com", "/other", None),
+    ] {
+        let found = router.find(host, path).map(|found| found.route.index());
+        assert_eq!(found, expected, "{host}{path}");
+    }
+}
+
+#[test]
 fn an_exact_host_comes_before_any_host() {
     let mut routes = routes(&["/ws", "/{*rest}", "/ws", "/only", "/six"]);
     routes[1].hosts = vec!["a.example".into(), "b.example".into()];

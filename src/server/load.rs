@@ -76,6 +76,7 @@ pub(crate) fn load(config: Config, process: &Process) -> Result<Loaded, Vec<Prob
         return Err(problems);
     };
     let warnings = config.warnings().into_iter().chain(unwise).chain(descriptors(&config));
+    let warnings = warnings.filter(|warning| !config.accepts(warning));
     let warnings = warnings.chain(ending_certificates(&config, &listeners, unix_now())).collect();
     Ok(Loaded { config, admission, upstreams, listeners, guards, warnings })
 }

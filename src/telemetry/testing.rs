@@ -18,16 +18,7 @@ use crate::session::traffic::{Counts, TrafficCounts};
 /// Two routes to one upstream with two endpoints, one plain listener, a verifier whose keys are fetched.
 pub(crate) fn config() -> Config {
     Config {
-        listeners: vec![Listener {
-            bind: Bind::Address("127.0.0.1:8080".parse().unwrap()),
-            proxy_protocol: false,
-            trusted_proxies: vec![],
-            client_address: crate::handshake::forwarded::ClientAddress::default(),
-            trusted_headers: vec![],
-            doctor: false,
-            http: listener::KeptConnections { keep_alive: Duration::from_secs(15), requests: 1000 },
-            tls: None,
-        }],
+        listeners: vec![listener()],
         admin: None,
         verifiers: vec![verifier()],
         upstreams: vec![upstream()],
@@ -57,6 +48,7 @@ pub(crate) fn config() -> Config {
             grace: Duration::from_secs(10),
             code: 1012,
         },
+        accepted: vec![],
         log: Log { format: LogFormat::Text, level: LogLevel::Info, access: true },
         close_codes: CloseCodes {
             by_label: HashMap::from([(Label::Kicked, 4900)]),
@@ -66,6 +58,20 @@ pub(crate) fn config() -> Config {
             )]),
         },
         locations: Locations::default(),
+    }
+}
+
+fn listener() -> Listener {
+    Listener {
+        bind: Bind::Address("127.0.0.1:8080".parse().unwrap()),
+        proxy_protocol: false,
+        trusted_proxies: vec![],
+        client_address: crate::handshake::forwarded::ClientAddress::default(),
+        trusted_headers: vec![],
+        head_size: 16 * 1024,
+        doctor: false,
+        http: listener::KeptConnections { keep_alive: Duration::from_secs(15), requests: 1000 },
+        tls: None,
     }
 }
 

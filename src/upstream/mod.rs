@@ -9,4 +9,5 @@ pub(crate) mod balance;
 pub(crate) mod endpoint;
 pub(crate) mod health;
 pub(crate) mod open;
+pub(crate) mod refused;
 pub(crate) mod request;

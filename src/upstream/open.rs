@@ -13,7 +13,9 @@ use tokio::time::timeout;
 
 use super::answer::{self, Answer, AnswerError};
 use super::endpoint::{Endpoint, EndpointPlace, Upstream};
+use super::refused::RefusedAnswer;
 use super::request::UpstreamRequest;
+use crate::handshake::request::BadRequest;
 use crate::net::connect::{ConnectError, connect};
 use crate::net::stream::Stream;
 use crate::outcome::rejection::Rejection;
@@ -43,10 +45,10 @@ pub(crate) async fn open(
     ask: &UpstreamRequest<'_>,
     telemetry: &Telemetry,
     facts: &mut Facts,
-) -> Result<Opened, Rejection> {
+) -> Result<Opened, Denied> {
     facts.upstream = Some(Arc::clone(&upstream.name));
     let mut tried = Vec::new();
-    let mut last = Rejection::UpstreamUnreachable(upstream.nobody().to_owned());
+    let mut last = Denied::from(Rejection::UpstreamUnreachable(upstream.nobody().to_owned()));
     while tried.len() <= upstream.config.retries as usize {
         let Some((endpoint, place)) = upstream.pick(&tried) else { break };
         tried.push(endpoint.id);
@@ -55,8 +57,8 @@ pub(crate) async fn open(
             Ok(Answered { stream, switched: Switched { arrived, subprotocol, headers } }) => {
                 return Ok(Opened { stream, arrived, subprotocol, headers, endpoint, place });
             }
-            Err(Failure { rejection, may_retry: true }) => last = rejection,
-            Err(Failure { rejection, may_retry: false }) => return Err(rejection),
+            Err(Failure { denied, may_retry: true }) => last = denied,
+            Err(Failure { denied, may_retry: false }) => return Err(denied),
         }
     }
     Err(last)
@@ -77,13 +79,33 @@ struct Switched {
 }
 
 struct Failure {
-    rejection: Rejection,
+    denied: Denied,
     may_retry: bool,
 }
 
 impl Failure {
-    fn last(rejection: Rejection) -> Self {
-        Self { rejection, may_retry: false }
+    fn last(denied: impl Into<Denied>) -> Self {
+        Self { denied: denied.into(), may_retry: false }
+    }
+}
+
+/// Why there is no session, and what the backend said of it.
+#[derive(Debug)]
+pub(crate) struct Denied {
+    pub(crate) rejection: Rejection,
+    /// Where the backend itself has refused.
+    pub(crate) answer: Option<Box<RefusedAnswer>>,
+}
+
+impl From<Rejection> for Denied {
+    fn from(rejection: Rejection) -> Self {
+        Self { rejection, answer: None }
+    }
+}
+
+impl From<BadRequest> for Denied {
+    fn from(bad: BadRequest) -> Self {
+        Rejection::from(bad).into()
     }
 }
 
@@ -108,7 +130,7 @@ async fn attempt(
         match error {
             ConnectError::Timeout(_) => Failure::last(Rejection::UpstreamTimeout("connect")),
             error => Failure {
-                rejection: Rejection::UpstreamUnreachable(error.detail()),
+                denied: Rejection::UpstreamUnreachable(error.detail()).into(),
                 may_retry: true,
             },
         }
@@ -128,10 +150,7 @@ async fn handshake(
     endpoint: &Endpoint,
     ask: &UpstreamRequest<'_>,
 ) -> Result<Switched, Failure> {
-    let lost = |may_retry| Failure {
-        rejection: Rejection::UpstreamUnreachable("it closed without an answer".to_owned()),
-        may_retry,
-    };
+    let lost = |may_retry| Failure { denied: Rejection::UpstreamSilentlyClosed.into(), may_retry };
     let head = ask.head(endpoint).map_err(Failure::last)?;
     let offered = ask.offered();
     // A failed write says nothing yet: the upstream may have refused before reading the whole head.
@@ -150,7 +169,9 @@ async fn handshake(
                 return Ok(Switched { arrived, subprotocol, headers });
             }
             Ok(Answer::Refused { status }) => {
-                return Err(Failure::last(Rejection::UpstreamRefused { status }));
+                let answer = RefusedAnswer::read(status, stream, buffer).await;
+                let rejection = Rejection::UpstreamRefused { status };
+                return Err(Failure::last(Denied { rejection, answer: Some(Box::new(answer)) }));
             }
             Err(AnswerError::Protocol(what)) => {
                 return Err(Failure::last(Rejection::UpstreamProtocol(what)));

@@ -73,11 +73,11 @@ async fn each_status_behind_framegate_has_its_diagnosis() {
         (401, "auth", "the backend behind it refused the handshake", 401),
         (403, "auth", "the backend behind it refused the handshake", 403),
         (404, "upgrade", "the backend behind it refused the handshake", 404),
-        (426, "upgrade", "the backend behind it refused the handshake", 502),
+        (426, "upgrade", "the backend behind it refused the handshake", 426),
         (429, "upgrade", "the backend behind it refused the handshake", 429),
         (502, "upgrade", "the backend behind it refused the handshake", 502),
-        (503, "upgrade", "the backend behind it refused the handshake", 502),
-        (504, "upgrade", "the backend behind it refused the handshake", 502),
+        (503, "upgrade", "the backend behind it refused the handshake", 503),
+        (504, "upgrade", "the backend behind it refused the handshake", 504),
     ];
     for (status, step, cause, told) in rows {
         let backend = answering(&plain(status, "", "")).await;

@@ -79,7 +79,7 @@ async fn a_holder_that_answers_the_ping_keeps_its_place() {
         assert_user_limit(&refused);
     }
     let lines = gateway.access_lines("user_limit", 2).await;
-    assert_eq!((&lines[1]["by"], &lines[1]["user"]), (&"gateway".into(), &serde_json::Value::Null));
+    assert_eq!((&lines[1]["by"], &lines[1]["user"]), (&"gateway".into(), &"ann".into()));
     holder.round_trip().await;
     assert_eq!(gateway.metric(EVICTIONS).await, 0.0);
     let refused = "framegate_handshakes_total{result=\"user_limit\",route=\"/ws\"}";
@@ -215,7 +215,7 @@ async fn a_backend_that_says_no_evicts_nobody() {
     let no = "HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n";
     let refuse = async { backend.asked().await.answer(no).await };
     let (answered, ()) = tokio::join!(client_of(&gateway, "ann").connect(), refuse);
-    assert_eq!(answered.status, 502);
+    assert_eq!(answered.status, 503);
     // Nor does one that is not there.
     drop(backend);
     assert_eq!(client_of(&gateway, "ann").connect().await.status, 502);

@@ -104,21 +104,53 @@ async fn what_is_no_readable_head_is_answered_and_logged() {
     let rows = [
         ("no HTTP at all\r\n\r\n".to_owned(), "400"),
         (head("broken\r\n"), "400"),
-        (head(&format!("X: {}\r\n", "x".repeat(20_000))), "431"),
+        (head(&format!("X: {}\r\n", "x".repeat(40_000))), "431"),
         (head(&"X: y\r\n".repeat(100)), "431"),
         (format!("GET /{} HTTP/1.1\r\n\r\n", "x".repeat(70_000)), "431"),
     ];
-    for (count, (request, status)) in rows.iter().enumerate() {
+    for (request, status) in &rows {
         let mut wire = Wire::new(gateway.client().tcp().await, None);
         wire.send_raw(request.as_bytes()).await;
         let answer = wire.head().await.unwrap_or_else(|| panic!("an answer {status}"));
         assert_eq!(answer.split(' ').nth(1), Some(*status), "{answer}");
-        wire.expect_fin().await;
+        let lower = answer.to_ascii_lowercase();
+        let id = lower.lines().find_map(|line| line.strip_prefix("x-request-id: ")).unwrap();
+        let body = wire.rest().await;
+        assert!(body.starts_with("bad_request: ") && body.ends_with('\n'), "{body}");
         drop(wire);
-        let is_it = |line: &&Value| {
-            line["detail"].as_str().is_some_and(|text| text.starts_with("not a readable request: "))
+        // The log says the same, by the id that the client was told.
+        let line = gateway.line_of(id).await;
+        let said = body.trim_start_matches("bad_request: ").trim_end();
+        assert!(line["detail"].as_str().unwrap().ends_with(said), "{line} {body}");
+    }
+}
+
+#[tokio::test]
+async fn a_head_may_be_as_large_as_the_listener_says() {
+    let backend = Backend::start().await.echo();
+    for (setting, limit) in
+        [("", 16 * 1024), ("head_size = \"64KiB\"", 64 * 1024), ("head_size = \"8KiB\"", 8 * 1024)]
+    {
+        let setup = Setup::open(&format!("http://{backend}")).listener(setting);
+        let mut gateway = Gateway::start(&setup).await;
+        let plain = gateway.client();
+        let client = |len: usize| {
+            let client = plain.clone();
+            let rest = client.clone().header("Cookie", "").request().len();
+            client.header("Cookie", &"x".repeat(len - rest))
         };
-        gateway.wait_for_log("its line", |log| log.iter().filter(is_it).count() == count + 1).await;
+        assert_eq!(client(limit).connect().await.status, 101, "{setting}");
+        for len in [limit + 1, limit + 10_000, limit + 100_000] {
+            let answered = client(len).connect().await;
+            assert_eq!(answered.status, 431, "{setting} {len}");
+            let id = answered.header("x-request-id").unwrap();
+            let body = answered.body().await;
+            assert!(
+                body.contains(&format!("larger than {limit} bytes, the listener's head_size")),
+                "{body}"
+            );
+            gateway.line_of(&id).await;
+        }
     }
 }
 

@@ -144,12 +144,14 @@ async fn what_the_upstream_did_is_told_by_http_and_by_close() {
     for (status, code) in own {
         rows.push(("upstream_refused", status, code, format!("answer{status}")));
     }
-    for status in [200, 302, 400, 500, 503] {
-        rows.push(("upstream_refused", 502, 1014, format!("answer{status}")));
+    for (status, told) in [(200, 502), (302, 302), (400, 400), (500, 500), (503, 503)] {
+        rows.push(("upstream_refused", told, 1014, format!("answer{status}")));
     }
     for (.., name) in &rows {
         if let Some(status) = name.strip_prefix("answer") {
-            let answer = format!("HTTP/1.1 {status} Whatever\r\nLocation: /login\r\n\r\n");
+            let answer = format!(
+                "HTTP/1.1 {status} Whatever\r\nLocation: /login\r\nContent-Length: 0\r\n\r\n"
+            );
             let backend = format!("http://{}", Backend::start().await.answering(answer));
             setup = setup.another_upstream(name, &[&backend], "");
         }

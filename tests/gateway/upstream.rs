@@ -176,20 +176,53 @@ async fn an_answer_that_is_no_proper_101_is_refused() {
 }
 
 #[tokio::test]
-async fn an_upstreams_own_verdict_and_nothing_else_of_its_answer_reaches_the_client() {
-    for (answered, status) in [(401, 401), (403, 403), (404, 404), (429, 429), (503, 502)] {
+async fn an_upstreams_refusal_reaches_the_client_as_it_is() {
+    for status in [302, 400, 401, 403, 404, 410, 429, 500, 503] {
         let answer = format!(
-            "HTTP/1.1 {answered} Secret\r\nWWW-Authenticate: secret\r\nRetry-After: 7777\r\n\
-             Set-Cookie: secret\r\nContent-Length: 6\r\n\r\nsecret"
+            "HTTP/1.1 {status} Whatever\r\nWWW-Authenticate: Digest realm=\"a\"\r\nRetry-After: 77\r\n\
+             Set-Cookie: a=1\r\nSet-Cookie: b=2\r\nX-Request-Id: theirs\r\nX-Framegate-Refusal: forged\r\n\
+             Keep-Alive: timeout=5\r\nContent-Type: application/json\r\nContent-Length: 17\r\n\r\n\
+             {{\"code\":\"BANNED\"}}"
         );
         let backend = Backend::start().await.answering(answer);
         let mut gateway = Gateway::start(&setup(&format!("http://{backend}"))).await;
         let client = gateway.client();
         let told = refused("upstream_refused", status, 0).by_http(&mut gateway, client).await;
-        assert!(!told.head.to_ascii_lowercase().contains("secret"), "{}", told.head);
-        assert!(!told.head.contains("7777") && !told.body.contains("secret"), "{}", told.head);
-        assert!(told.body.contains(&answered.to_string()), "{}", told.body);
+        let head = told.head.to_ascii_lowercase();
+        for line in [
+            "www-authenticate: digest realm=\"a\"",
+            "retry-after: 77",
+            "set-cookie: a=1",
+            "set-cookie: b=2",
+        ] {
+            assert!(head.contains(line), "{line}: {head}");
+        }
+        for line in ["theirs", "forged", "keep-alive"] {
+            assert!(!head.contains(line), "{line}: {head}");
+        }
+        assert_eq!(told.body, "{\"code\":\"BANNED\"}");
+        let detail = told.line["detail"].as_str().unwrap();
+        assert!(detail.ends_with("; it says: {\"code\":\"BANNED\"}"), "{detail}");
+        // For a page: when to come back.
+        let mut page = gateway.client().origin("https://chat.example.com").connect().await;
+        assert_eq!(page.status, 101, "{}", page.head);
+        assert!(!page.head.contains("a=1"), "{}", page.head);
+        assert_eq!(page.wire.expect_close().await.1, "upstream_refused;retry=77s");
     }
+}
+
+#[tokio::test]
+async fn a_success_that_is_no_101_is_no_answer_for_a_client() {
+    let answer = "HTTP/1.1 200 OK\r\nSet-Cookie: a=1\r\nContent-Length: 5\r\n\r\nhello";
+    let backend = Backend::start().await.answering(answer);
+    let mut gateway = Gateway::start(&setup(&format!("http://{backend}"))).await;
+    let client = gateway.client();
+    let told = refused("upstream_refused", 502, 0).by_http(&mut gateway, client).await;
+    assert!(
+        !told.head.contains("a=1") && told.body.starts_with("upstream_refused: "),
+        "{}",
+        told.body
+    );
 }
 
 #[tokio::test]
@@ -284,7 +317,7 @@ async fn no_other_endpoint_is_tried_once_a_byte_was_answered_or_without_retries(
         let client = gateway.client();
         let row = refused("upstream_unreachable", 502, 1014);
         let (told, ()) = tokio::join!(row.by_http(&mut gateway, client), ends_after(&first, bytes));
-        assert!(told.body.ends_with("the upstream cannot be reached\n"), "{}", told.body);
+        assert!(told.body.ends_with("closed the connection without an answer\n"), "{}", told.body);
         gateway.client().session().await;
     }
 }

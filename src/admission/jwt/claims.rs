@@ -146,7 +146,7 @@ fn not_a_user(value: Option<&Value>) -> &'static str {
     match value {
         None => "its user claim is missing",
         Some(Value::Null) => "its user claim is null, not a string or an integer",
-        Some(Value::Bool(_)) => "its user claim is true or false, not a string or an integer",
+        Some(Value::Bool(_)) => "its user claim is a boolean, not a string or an integer",
         // Written with a point or an exponent, or larger than can be read exactly.
         Some(Value::Number(_)) => "its user claim is a number, but not an exact integer of 64 bits",
         Some(Value::Array(_)) => "its user claim is an array, not a string or an integer",

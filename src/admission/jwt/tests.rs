@@ -312,7 +312,7 @@ fn an_integer_as_user_is_its_decimal_digits() {
         ("18446744073709551616", Err("not an exact integer")),
         ("42.0", Err("not an exact integer")),
         ("4e1", Err("not an exact integer")),
-        ("true", Err("true or false")),
+        ("true", Err("boolean")),
         ("[42]", Err("an array")),
         ("{}", Err("an object")),
         ("null", Err("null")),

@@ -545,3 +545,25 @@ fn edit() -> impl Strategy<Value = String> {
         .prop_map(str::to_owned),
     ]
 }
+
+#[test]
+fn a_warning_is_accepted_by_a_name_that_does_not_depend_on_its_place() {
+    let text = GOOD.to_owned();
+    let config = good(&text);
+    let warnings = config.warnings();
+    let names: Vec<_> = warnings.iter().map(|warning| config.name_of(&warning.path)).collect();
+    assert!(!names.is_empty());
+    for (path, expected) in [
+        ("route[0].origins", format!("route.{:?}.origins", config.routes[0].label)),
+        ("listener[0]", format!("listener.{:?}", config.listeners[0].bind.to_string())),
+        ("verifiers.users.issuers", "verifiers.users.issuers".to_owned()),
+        ("route[99].origins", "route[99].origins".to_owned()),
+    ] {
+        assert_eq!(config.name_of(path), expected);
+    }
+    let accepting = format!("{text}\n[check]\naccept = {names:?}\n");
+    let config = good(&accepting);
+    assert!(config.warnings().iter().all(|warning| config.accepts(warning)));
+    let other = good(&format!("{text}\n[check]\naccept = [\"verifiers.other\"]\n"));
+    assert!(!other.warnings().iter().any(|warning| other.accepts(warning)));
+}

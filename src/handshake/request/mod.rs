@@ -47,6 +47,11 @@ pub struct UpgradeRequest {
 /// Why a request is no valid opening handshake: one variant per broken rule.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum BadRequest {
+    /// Beyond the listener's `head_size`.
+    #[error(
+        "the request head is larger than {0} bytes, the listener's head_size; mostly it is cookies or a token"
+    )]
+    HeadTooLarge(u32),
     /// RFC 6455 section 4.2.1 item 1.
     #[error("not a WebSocket handshake: the method must be GET")]
     Method,
@@ -154,6 +159,7 @@ impl BadRequest {
     /// 400, or 426 for a wrong version (RFC 6455 section 4.4).
     pub fn status(&self) -> StatusCode {
         match self {
+            Self::HeadTooLarge(_) => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             Self::VersionMissing | Self::VersionOther => StatusCode::UPGRADE_REQUIRED,
             _ => StatusCode::BAD_REQUEST,
         }

@@ -102,6 +102,16 @@ pub fn parse(buffer: &[u8], key: &str, offered: &[&str]) -> Result<Answer, Answe
     }
 }
 
+/// Where the final answer begins: behind interim ones.
+pub(super) fn begin_of_final(buffer: &[u8]) -> usize {
+    let mut rest = buffer.get(..MAX_HEAD).unwrap_or(buffer);
+    let all = rest.len();
+    while let Ok(Head::Interim { after }) = read_head(rest) {
+        rest = after;
+    }
+    all.saturating_sub(rest.len())
+}
+
 /// The answer that a buffer begins with.
 enum Head<'a> {
     Partial,

@@ -47,10 +47,15 @@ impl<'a> Refusal<'a> {
         let id = answered.header("x-request-id").unwrap();
         let body = answered.wire.rest().await;
         assert_eq!(answered.header("content-length").unwrap(), body.len().to_string(), "{self:?}");
-        let text = body.strip_prefix(&format!("{}: ", self.label)).unwrap_or_else(|| {
-            panic!("{self:?}: {body}");
-        });
-        assert!(text.ends_with('\n') && text.lines().count() == 1, "one line: {body:?}");
+        if self.label == "upstream_refused" {
+            // The backend's own words, under this label.
+            assert_eq!(answered.header("x-framegate-refusal").unwrap(), self.label, "{head}");
+        } else {
+            let text = body.strip_prefix(&format!("{}: ", self.label)).unwrap_or_else(|| {
+                panic!("{self:?}: {body}");
+            });
+            assert!(text.ends_with('\n') && text.lines().count() == 1, "one line: {body:?}");
+        }
         drop(answered);
         let line = self.check_line(gateway, &id, self.status).await;
         assert_eq!(line["client_close"], "none", "{self:?}");

@@ -7,7 +7,10 @@ use super::{Case, auth, labels, redirect};
 /// The step such an answer belongs to, cause and cure. `body` is the begin of what came with it.
 pub(crate) fn refused(head: &Head, body: &str, case: Case<'_>) -> (StepName, Finding) {
     // Only framegate's own answers are taken at their word.
-    if let Some(label) = labels::of_text(body).filter(|_| head.is_from_framegate()) {
+    // A backend's own words stand behind its label.
+    let named = head.get("x-framegate-refusal").and_then(|label| labels::of_text(&label));
+    let label = named.or_else(|| labels::of_text(body));
+    if let Some(label) = label.filter(|_| head.is_from_framegate()) {
         let is_auth = labels::is_of_backend_auth(label, head.status);
         let step = if is_auth { StepName::Auth } else { labels::step(label, StepName::Upgrade) };
         let finding = match body.split_once(':') {
