@@ -177,7 +177,11 @@ impl Limiter for UserTable {
             left.is_some_and(|left| now.saturating_duration_since(left) < REMEMBERED);
         let most = if limit.sessions == 0 { usize::MAX } else { limit.sessions as usize };
         let excess = entry.open.len().saturating_sub(most);
-        let evict = entry.open.drain(..excess).collect();
+        let evict: Vec<_> = entry.open.drain(..excess).collect();
+        if !evict.is_empty() {
+            // Whoever was replaced and comes back has reconnected too.
+            entry.last_left = Some(now);
+        }
         Confirmed { evict, is_reconnect }
     }
 
@@ -374,6 +378,22 @@ mod tests {
         };
         let (reserved, ()) = tokio::join!(waiting, dying);
         assert!(reserved.unwrap().is_ok());
+    }
+
+    #[tokio::test]
+    async fn who_was_replaced_and_comes_back_has_reconnected() {
+        let users = Users::new();
+        let limit = limit(1, WhenUserFull::EvictOldest);
+        let mut places = Vec::new();
+        for (id, is_reconnect) in [(1, false), (2, false), (3, true), (4, true)] {
+            let mut place = users.reserve(limit).await.unwrap();
+            let confirmed = place.confirm(SessionId::new(id), Instant::now());
+            assert_eq!(
+                (confirmed.is_reconnect, confirmed.evict.len()),
+                (is_reconnect, usize::from(id > 1))
+            );
+            places.push(place);
+        }
     }
 
     #[tokio::test]

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Instant;
 
+use dashmap::DashSet;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -55,6 +56,8 @@ pub(crate) struct Process {
     pub(crate) idle: Arc<IdleConnections>,
     /// Cancelled when every handshake is refused: kept connections end.
     pub(crate) no_more_requests: CancellationToken,
+    /// Listeners before which an unknown balancer seems to stand, as was said.
+    pub(crate) suspected: DashSet<Arc<str>>,
     is_draining: AtomicBool,
     refuses_requests: AtomicBool,
     is_listening: AtomicBool,
@@ -81,6 +84,7 @@ impl Process {
             certificate_faults: Mutex::default(),
             idle: Arc::default(),
             no_more_requests: CancellationToken::new(),
+            suspected: DashSet::new(),
             is_draining: AtomicBool::new(false),
             refuses_requests: AtomicBool::new(false),
             is_listening: AtomicBool::new(false),

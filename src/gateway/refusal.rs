@@ -1,5 +1,7 @@
 //! A handshake that is refused: by Close where a page could not see the status, else by HTTP. I/O.
 
+use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -131,6 +133,9 @@ impl Gateway {
                 self.send_response(http, response).await
             }
         };
+        if matches!(rejection, Rejection::AddressLimit | Rejection::RateLimited { .. }) {
+            self.suspect_a_proxy(unrecorded.facts());
+        }
         let refused = Refused { label: rejection.label(), status: sent.status.as_u16() };
         let (by, phase) = rejection.by_and_phase();
         let mut record = unrecorded.ended(Outcome::Refused(refused), by, phase);
@@ -142,6 +147,19 @@ impl Gateway {
         self.telemetry().connection_recorded(record);
         if let Some(mut left) = sent.left {
             let _ = timeout_at(sent.deadline.into(), linger::shut_down(&mut left.stream)).await;
+        }
+    }
+
+    /// Behind a balancer that is not known as one, all clients have its address and share its limits. Said once
+    /// for each listener.
+    fn suspect_a_proxy(&self, facts: &Facts) {
+        let client = facts.client.ip().to_canonical();
+        let is_private = match client {
+            IpAddr::V4(address) => address.is_private() || address.is_loopback(),
+            IpAddr::V6(address) => address.is_unique_local() || address.is_loopback(),
+        };
+        if is_private && self.process().suspected.insert(Arc::clone(&facts.listener)) {
+            self.telemetry().proxy_suspected(&facts.listener, client);
         }
     }
 

@@ -6,14 +6,12 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Display;
-use std::net::IpAddr;
 use std::time::{Duration, Instant, SystemTime};
 
 use jiff::Timestamp;
 
 use super::labels::{
-    DropReason, EndpointHealth, EvictionReason, KeyRefresh, LimitAction, ReloadResult,
-    StrippedExtension,
+    EndpointHealth, EvictionReason, KeyRefresh, LimitAction, ReloadResult, StrippedExtension,
 };
 use super::metrics::unix_now;
 use super::throttle::Throttle;
@@ -28,6 +26,7 @@ use crate::route::RouteId;
 use crate::session::id::SessionId;
 use crate::session::record::{Outcome, SessionRecord, Steps};
 
+mod arrivals;
 mod drains;
 
 /// For faults that come as often as clients do while they last.
@@ -47,32 +46,6 @@ impl Throttles {
 
 /// From accept to the 101.
 impl Telemetry {
-    /// A connection was closed right after accept, without an answer.
-    pub(crate) fn connection_dropped(&self, listener: &str, client: IpAddr, reason: DropReason) {
-        self.metrics.handshakes(None).dropped.inc();
-        self.metrics.families.connections_dropped.with_label_values(&[reason.as_str()]).inc();
-        match reason {
-            DropReason::NoPlace => tracing::debug!(
-                listener,
-                %client,
-                "connection dropped: no place is left, even to refuse it"
-            ),
-            DropReason::RateLimited => tracing::debug!(
-                listener,
-                %client,
-                "connection dropped before its TLS handshake: the address is over limits.handshakes_per_address"
-            ),
-        }
-    }
-
-    /// The listener could not accept; `error` is usually a lack of file descriptors.
-    pub(crate) fn accept_failed(&self, listener: &str, error: &dyn Display) {
-        self.metrics.accept_failed(listener);
-        if let Some(suppressed) = self.throttles.accept.pass(Instant::now()) {
-            tracing::warn!(listener, %error, suppressed, "a connection could not be accepted");
-        }
-    }
-
     /// A client offered an extension, and it was removed from the request upstream.
     pub(crate) fn extension_stripped(&self, name: &str) {
         let extension = StrippedExtension::of(name).as_str();

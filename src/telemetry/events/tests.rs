@@ -11,6 +11,7 @@ use crate::config::LogFormat;
 use crate::outcome::blame::Phase;
 use crate::protocol::ws::close::CloseStatus;
 use crate::session::record::Refused;
+use crate::telemetry::labels::DropReason;
 use crate::telemetry::testing::{changes, config, endpoint_id, record, record_with, series};
 
 /// Changes that `act` makes, by series without prefix.

@@ -72,7 +72,7 @@ fuzz_target!(|bytes: &[u8]| {
     let whole = judge(bytes);
     let expected = reference(bytes);
     match &whole {
-        Ok(Answer::Switched { subprotocol, head_len }) => {
+        Ok(Answer::Switched { subprotocol, head_len, .. }) => {
             assert_eq!(expected, Some((subprotocol.clone(), *head_len)));
         }
         _ => assert_eq!(expected, None, "{whole:?}"),

@@ -29,6 +29,12 @@ pub(crate) enum SetFault {
     /// No `keys`.
     #[error("is no key set: it has no array \"keys\"")]
     NoKeys,
+    /// `{ "KID": "-----BEGIN CERTIFICATE..." }`, as Firebase publishes for its older libraries.
+    #[error(
+        "is a map of certificates, not a key set: for Firebase use \
+         https://www.googleapis.com/service_accounts/v1/jwk/securetoken@system.gserviceaccount.com"
+    )]
+    Certificates,
     /// More than anybody needs.
     #[error("has {0} keys; at most {MAX_KEYS} are accepted")]
     TooMany(usize),
@@ -48,7 +54,12 @@ enum Skip {
 /// When it is none. A set without a key that can be used is one.
 pub(crate) fn parse(bytes: &[u8]) -> Result<ParsedSet, SetFault> {
     let object = json::parse_object(bytes).ok_or(SetFault::NotJson)?;
-    let Some(Value::Array(members)) = object.get("keys") else { return Err(SetFault::NoKeys) };
+    let Some(Value::Array(members)) = object.get("keys") else {
+        let is_certificate =
+            |it: &Value| it.as_str().is_some_and(|it| it.contains("BEGIN CERTIFICATE"));
+        let are_all = !object.is_empty() && object.values().all(is_certificate);
+        return Err(if are_all { SetFault::Certificates } else { SetFault::NoKeys });
+    };
     // Keys without kid are tried one after the other, by whoever sends a token.
     if members.len() > MAX_KEYS {
         return Err(SetFault::TooMany(members.len()));
@@ -79,6 +90,13 @@ fn verification_keys(key: &Value) -> Result<Vec<VerificationKey>, Skip> {
     let Value::Object(jwk) = key else { return Err(note("is no JWK")) };
     if !is_for_signatures(jwk) {
         return Err(Skip::Foreign);
+    }
+    let has_key = ["n", "x", "k"].iter().any(|part| jwk.contains_key(*part));
+    if jwk.contains_key("x5c") && !has_key {
+        return Err(note(
+            "has a certificate (x5c) and no key beside it, and certificates are not read: have the issuer publish the key \
+             itself (n and e, or x and y), or take it out and write it to `keys`",
+        ));
     }
     let kid = match jwk.get("kid") {
         None => None,

@@ -83,6 +83,22 @@ fn a_key_counts_for_its_alg_or_else_for_all_that_its_type_can() {
 }
 
 #[test]
+fn certificates_in_the_place_of_keys_are_said_to_be_that() {
+    let set = read(json!([{"kty": "RSA", "kid": "a", "x5c": ["MIIB"]}, {"x5c": ["MIIB"]}]));
+    assert!(set.keys.is_empty() && set.notes.len() == 2, "{:?}", set.notes);
+    assert!(set.notes.iter().all(|note| note.contains("certificate (x5c)")), "{:?}", set.notes);
+    // Beside a key it is no matter.
+    let both = read(json!([with(rsa(), json!({"x5c": ["MIIB"]}))]));
+    assert!(!both.keys.is_empty() && both.notes.is_empty());
+    let firebase =
+        json!({"ab12": "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n"});
+    let fault = parse(firebase.to_string().as_bytes()).err().unwrap();
+    assert_eq!(fault, SetFault::Certificates);
+    assert!(fault.to_string().contains("service_accounts/v1/jwk/"));
+    assert_eq!(parse(b"{}").err(), Some(SetFault::NoKeys));
+}
+
+#[test]
 fn keys_that_are_not_for_us_are_left_out_silently() {
     for members in [
         json!({"use": "enc"}),
