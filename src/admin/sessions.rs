@@ -12,6 +12,7 @@ use super::Context;
 use super::reply::{Failure, json};
 use super::resource::{Action, Call, Resource, Takes, Verb};
 use super::views::{SessionView, rfc3339};
+use crate::gateway::Gateway;
 use crate::gateway::guards::Access;
 use crate::outcome::label::Label;
 use crate::outcome::settle::Ending;
@@ -97,13 +98,27 @@ fn list(Context { gateway, .. }: &Context, call: &Call) -> Result<Response<Bytes
     let mut sessions = gateway.registry().snapshot();
     let open = sessions.len();
     sessions.retain(|session| filter.takes(&session.known));
-    let matching = sessions.len();
     sessions.sort_unstable_by_key(|session| std::cmp::Reverse(session.opened));
-    sessions.truncate(limit);
     let now = Instant::now();
-    let views = sessions.iter().map(|session| SessionView::open(session, now)).collect();
+    let connecting = connecting(gateway, &filter);
+    let matching = connecting.len() + sessions.len();
+    let waiting = connecting.iter().map(|(facts, since)| {
+        SessionView::connecting(facts, now.saturating_duration_since(*since))
+    });
+    let open_ones = sessions.iter().map(|session| SessionView::open(session, now));
+    // The youngest first, and none is younger than one that is not open yet.
+    let views = waiting.chain(open_ones).take(limit).collect();
     let list = List { now: rfc3339(SystemTime::now()), open, matching, sessions: views };
     Ok(json(StatusCode::OK, &list))
+}
+
+/// Handshakes that are being decided, the youngest first.
+fn connecting(gateway: &Gateway, filter: &Filter<'_>) -> Vec<(Arc<Facts>, Instant)> {
+    let all = gateway.process().connecting.snapshot();
+    let mut all: Vec<_> = all.iter().map(|it| (it.known(), it.since)).collect();
+    all.retain(|(facts, _)| filter.takes(facts));
+    all.sort_unstable_by_key(|(_, since)| std::cmp::Reverse(*since));
+    all
 }
 
 fn list_recent(Context { gateway, .. }: &Context, call: &Call) -> Result<Response<Bytes>, Failure> {
@@ -128,6 +143,10 @@ fn show(Context { gateway, .. }: &Context, call: &Call) -> Result<Response<Bytes
     let now = Instant::now();
     if let Some(session) = gateway.registry().get(id) {
         return Ok(json(StatusCode::OK, &SessionView::open(&session, now)));
+    }
+    if let Some(handshake) = gateway.process().connecting.get(id) {
+        let age = now.saturating_duration_since(handshake.since);
+        return Ok(json(StatusCode::OK, &SessionView::connecting(&handshake.known(), age)));
     }
     // Before the records: one that is not there any more is among those.
     if let Some(session) = gateway.registry().get_closing(id) {

@@ -13,7 +13,7 @@ use crate::session::record::{Facts, Outcome, Steps};
 use crate::session::registry::SessionHandle;
 use crate::session::traffic::TrafficCounts;
 use crate::telemetry::access_log::time;
-use crate::telemetry::events::label_before_an_answer;
+use crate::telemetry::events::{label_before_an_answer, waits_for};
 
 /// A session or a connection that is over.
 #[derive(Debug, Serialize)]
@@ -33,6 +33,9 @@ pub(crate) struct SessionView<'a> {
     endpoint: Option<&'a str>,
     opened: String,
     age_s: f64,
+    /// Of a handshake that is being decided: what it waits for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    step: Option<&'static str>,
     messages: Both,
     bytes: Both,
     #[serde(flatten)]
@@ -86,6 +89,13 @@ impl<'a> SessionView<'a> {
         let known = &session.known;
         let view = Self::of(known, &known.steps, "open", age, &session.traffic.counts());
         Self { open: Some(open), ..view }
+    }
+
+    /// A handshake that is being decided.
+    pub(crate) fn connecting(facts: &'a Facts, age: Duration) -> Self {
+        let step = Some(waits_for(facts).as_str());
+        let none = TrafficCounts::default();
+        Self { step, ..Self::of(facts, &facts.steps, "connecting", age, &none) }
     }
 
     /// A session that relays no more; how it ended is known once both peers have been told.
@@ -144,6 +154,7 @@ impl<'a> SessionView<'a> {
             endpoint: facts.endpoint.as_deref(),
             opened: rfc3339(facts.opened),
             age_s: seconds(age),
+            step: None,
             messages: both(up.data_messages(), down.data_messages()),
             bytes: both(up.bytes, down.bytes),
             open: None,

@@ -79,6 +79,8 @@ pub(super) fn read(root: &mut Table<'_, '_>) -> Config {
     let timeouts = root.section("timeouts", Timeouts::read);
     let keepalive = root.section("keepalive", Keepalive::read);
     let drain = root.section("drain", Drain::read);
+    let cors = "does not exist: CORS is not asked for WebSockets; `origins` of a route says whose pages may connect";
+    root.reject(&["cors"], cors);
     let accepted = root.section("check", |table| table.set("accept", Node::word));
     let log = root.section("log", Log::read);
     let close_codes = root.section("close_codes", process::read_close_codes);

@@ -135,6 +135,7 @@ impl Route {
         let request_headers = HeaderRules::read(table, "request_headers", parameters_of_path);
         let response_headers = HeaderRules::read(table, "response_headers", parameters_of_path);
         let limits = read_limits(table, &referents.limits, names, verifier);
+        reject_expected(table);
         if verifier == VerifierChoice::None {
             reject_rules_on_tokens(table, &authorize, &forward);
         }
@@ -296,6 +297,24 @@ fn read_limits(
         }
     }
     limits
+}
+
+/// Keys that people look for, with what there is instead.
+fn reject_expected(table: &mut Table<'_, '_>) {
+    let per_route = "belongs into `limits` of the route: limits = { connections_per_user = 3 }";
+    table.reject(
+        &["connections_per_user", "message_size", "messages", "when_user_full", "user_scope"],
+        per_route,
+    );
+    let rewrite = "does not exist: upstream_path is the path that the backend is asked for, such as \"/{rest}\"";
+    table.reject(&["rewrite", "strip_prefix", "prefix", "strip_path"], rewrite);
+    let cors =
+        "does not exist: CORS is not asked for WebSockets; `origins` says whose pages may connect";
+    table.reject(&["cors", "allowed_origins", "allow_origins"], cors);
+    let headers = "does not exist: request_headers = { set = {}, remove = [] } is towards the backend, response_headers towards the client";
+    table.reject(&["headers", "add_headers", "set_headers"], headers);
+    let whole = "is a setting of the whole gateway: write it as a table of its own, [timeouts] or [keepalive]";
+    table.reject(&["timeouts", "keepalive"], whole);
 }
 
 /// The index of the name a value refers to.

@@ -61,6 +61,8 @@ impl Verifier {
         let has_jwks = table.has("jwks");
         let jwks = table.optional_section("jwks", Jwks::read).flatten();
         let keys = read_keys(table, has_jwks);
+        let secret = "is no setting: a secret stands in a file of its own, keys = [{ algorithm = \"HS256\", file = \"FILE\" }]";
+        table.reject(&["secret", "key", "secret_key", "public_key", "shared_secret"], secret);
         let required_header = table.section("required_header", |members| {
             let pairs = members.named().into_iter();
             pairs.filter_map(|(member, node)| Some((member, node.json()?))).collect::<Vec<_>>()

@@ -160,9 +160,9 @@ impl Connection {
                 let mut gave_up = GaveUp::from(&why);
                 if let NoRequest::Broken(error) = &why
                     && error.is_parse()
+                    && let Some((status, text)) =
+                        self.http.explain(error, self.listener.config.head_size)
                 {
-                    let head_size = self.listener.config.head_size;
-                    let (status, text) = self.http.explain(error, head_size);
                     self.last_words = Some(unreadable(status, &text, &facts.id.to_string()));
                     gave_up.detail = Some(text);
                 }

@@ -4,10 +4,11 @@
 //! a refusal. [`Gateway::decide`] reads top to bottom in the order of the checks.
 
 use std::borrow::Cow;
+use std::convert::Infallible;
 use std::future::Future;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
 use http::{Request, Response};
@@ -27,6 +28,7 @@ use crate::outcome::blame::{By, Phase};
 use crate::outcome::rejection::Rejection;
 use crate::relay::{self, Held};
 use crate::route::{RouteId, has_encoded_slash};
+use crate::session::connecting::Listed;
 use crate::session::id::SessionId;
 use crate::session::limiter::UserPlace;
 use crate::session::record::{Facts, Outcome, SessionRecord, Unrecorded};
@@ -126,16 +128,19 @@ impl Gateway {
             Err(bad) => return Handled::refuse(Refusal::by_http(bad.into(), found.facts)),
         };
         self.note_request(&request, &mut found.facts);
+        let seen = self.process().connecting.begin(&found.facts, began);
         let decided = {
-            let from = Arrived { listener: &listener, peer, refusal };
+            let from = Arrived { listener: &listener, peer, refusal, seen: &seen };
             let mut deciding = Box::pin(self.decide(&request, from, began, &mut found));
             tokio::select! {
                 biased;
                 decided = &mut deciding => Some(decided),
                 () = gone => None,
                 () = self.environment().abort.cancelled() => None,
+                never = self.report_slow(&seen) => match never {},
             }
         };
+        drop(seen);
         let Findings { facts, address } = found;
         match decided {
             Some(Ok(agreed)) => {
@@ -167,7 +172,7 @@ impl Gateway {
         }
         self.telemetry().steps_taken(facts);
         facts.request_id = forward::request_id(&source, &request.headers);
-        let listener = from.listener;
+        let (listener, seen) = (from.listener, from.seen);
         found.address = self.check_arrival(from, source.client)?;
         let allows_slash = |id: RouteId| self.config().route(id).encoded_slash;
         if has_encoded_slash(&request.path) && !facts.route_id.is_some_and(allows_slash) {
@@ -175,6 +180,7 @@ impl Gateway {
         }
         let matched = matched.ok_or(Rejection::NoRoute)?;
         let route = self.config().route(matched.route);
+        seen.update(facts);
 
         let admitted = self
             .admission
@@ -182,6 +188,7 @@ impl Gateway {
             .await;
         facts.steps.admission = Some(began.elapsed());
         let permit = admitted?;
+        seen.update(facts);
         self.telemetry().steps_taken(facts);
 
         let upstream = &self.upstreams[route.upstream.index()];
@@ -198,7 +205,7 @@ impl Gateway {
         };
         let rules = self.header_rules(listener, matched.route);
         let ask = UpstreamRequest::new(route, request, parts, identity, source, &values, rules)?;
-        let mut opened = open::open(upstream, &ask, self.telemetry(), facts).await?;
+        let mut opened = open::open(upstream, &ask, self.telemetry(), seen, facts).await?;
         let chosen = self.choose_subprotocol(request, route, &ask, &opened);
         let headers = forward::further(route, std::mem::take(&mut opened.headers), &values);
         Ok(Agreed { route: matched.route, permit, opened, chosen, headers })
@@ -242,6 +249,13 @@ impl Gateway {
             unrecorded,
             route,
         }
+    }
+
+    /// Says of a handshake that takes long what it waits for, once.
+    async fn report_slow(&self, seen: &Listed) -> Infallible {
+        tokio::time::sleep(SLOW).await;
+        self.telemetry().handshake_slow(&seen.known());
+        std::future::pending().await
     }
 
     /// What the 101 selects, which must please Chromium even where the upstream selects nothing.
@@ -346,7 +360,12 @@ struct Arrived<'a> {
     listener: &'a Listener,
     peer: Peer,
     refusal: Option<Rejection>,
+    /// Where it is shown while it is being decided.
+    seen: &'a Listed,
 }
+
+/// How long a handshake may take before it is worth a line in the log.
+const SLOW: Duration = Duration::from_secs(2);
 
 impl Handled {
     pub(super) fn refuse(refusal: Refusal) -> Self {

@@ -21,6 +21,7 @@ use crate::admission::users::UserTable;
 use crate::config::ProcessLimits;
 use crate::fetch;
 use crate::net::names::Names;
+use crate::session::connecting::Handshakes;
 use crate::session::registry::Registry;
 use crate::upstream::endpoint::EndpointTable;
 
@@ -28,6 +29,8 @@ use crate::upstream::endpoint::EndpointTable;
 pub(crate) struct Process {
     /// Open sessions.
     pub(crate) registry: Arc<Registry>,
+    /// Handshakes that are being decided.
+    pub(crate) connecting: Arc<Handshakes>,
     /// Places of the process.
     pub(crate) connections: ConnectionPools,
     /// Places per address.
@@ -73,6 +76,7 @@ impl Process {
             registry,
             fetch: fetch::Client::new(Arc::clone(&names)),
             names,
+            connecting: Arc::default(),
             connections: ConnectionPools::default(),
             addresses: Arc::default(),
             endpoints: EndpointTable::default(),

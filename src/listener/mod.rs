@@ -16,6 +16,7 @@ use crate::handshake::forwarded;
 use tls::Renewal;
 
 pub(crate) mod establish;
+mod handover;
 pub(crate) mod http;
 pub(crate) mod tls;
 

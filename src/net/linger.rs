@@ -3,6 +3,7 @@
 //! Closing a socket with unread input sends RST, which destroys what is still on its way (RFC 6455
 //! section 7.1.1 has a server close first and wait for the client). The caller sets the limit.
 
+use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
@@ -34,7 +35,8 @@ pub(crate) async fn discard(stream: &mut Stream) {
     std::future::poll_fn(|cx| poll_discard(stream, cx)).await;
 }
 
-/// Reads and discards what there is; ready at the peer's end: whether that was FIN.
+/// Reads and discards what there is; ready at the peer's end: whether that was FIN. Many TLS clients send none
+/// of close_notify before it.
 pub(crate) fn poll_discard(stream: &mut Stream, cx: &mut Context<'_>) -> Poll<bool> {
     scratch::with(|buffer| {
         loop {
@@ -42,7 +44,10 @@ pub(crate) fn poll_discard(stream: &mut Stream, cx: &mut Context<'_>) -> Poll<bo
             match Pin::new(&mut *stream).poll_read(cx, &mut read) {
                 Poll::Pending => return Poll::Pending,
                 Poll::Ready(Ok(())) if !read.filled().is_empty() => {}
-                Poll::Ready(read) => return Poll::Ready(read.is_ok()),
+                Poll::Ready(Ok(())) => return Poll::Ready(true),
+                Poll::Ready(Err(error)) => {
+                    return Poll::Ready(error.kind() == io::ErrorKind::UnexpectedEof);
+                }
             }
         }
     })

@@ -4,6 +4,7 @@
 //! ended and shown, [`recent`] the connections that are over, [`trace`] who is watched frame by frame.
 
 pub(crate) mod address;
+pub(crate) mod connecting;
 pub(crate) mod explain;
 pub(crate) mod id;
 pub(crate) mod identity;

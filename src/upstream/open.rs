@@ -19,6 +19,7 @@ use crate::handshake::request::BadRequest;
 use crate::net::connect::{ConnectError, connect};
 use crate::net::stream::Stream;
 use crate::outcome::rejection::Rejection;
+use crate::session::connecting::Listed;
 use crate::session::record::{Facts, Steps};
 use crate::telemetry::Telemetry;
 
@@ -39,11 +40,13 @@ pub(crate) struct Opened {
     pub(crate) place: EndpointPlace,
 }
 
-/// Opens a connection; where it was tried, and the time spent, is added to `facts`.
+/// Opens a connection; where it was tried, and the time spent, is added to `facts`, and where it is tried shown in
+/// `seen`.
 pub(crate) async fn open(
     upstream: &Upstream,
     ask: &UpstreamRequest<'_>,
     telemetry: &Telemetry,
+    seen: &Listed,
     facts: &mut Facts,
 ) -> Result<Opened, Denied> {
     facts.upstream = Some(Arc::clone(&upstream.name));
@@ -53,6 +56,7 @@ pub(crate) async fn open(
         let Some((endpoint, place)) = upstream.pick(&tried) else { break };
         tried.push(endpoint.id);
         facts.endpoint = Some(Arc::clone(&endpoint.label));
+        seen.update(facts);
         match attempt(upstream, &endpoint, ask, telemetry, &mut facts.steps).await {
             Ok(Answered { stream, switched: Switched { arrived, subprotocol, headers } }) => {
                 return Ok(Opened { stream, arrived, subprotocol, headers, endpoint, place });

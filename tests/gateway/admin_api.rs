@@ -490,3 +490,35 @@ async fn a_trace_of_an_address_tells_refusals_too() {
     }
     assert_eq!(api(&gateway, "POST /api/trace?user=x").await.0, 409);
 }
+
+#[tokio::test]
+async fn a_handshake_that_hangs_is_listed_and_logged_before_it_is_over() {
+    let backend = Backend::start().await;
+    let mut gateway = Gateway::start(&Setup::open(&backend.url())).await;
+    let (client, asked) = tokio::join!(gateway.client().ask(), backend.asked());
+    let id = asked.header("x-request-id").unwrap();
+    let (status, list) = gateway.admin("GET /api/sessions").await;
+    assert_eq!((status, &list["open"], &list["matching"]), (200, &0.into(), &1.into()), "{list}");
+    let (_, one) = gateway.admin(&format!("GET /api/sessions/{id}")).await;
+    for shown in [&list["sessions"][0], &one] {
+        let found = ["id", "state", "step", "route", "endpoint"].map(|name| shown[name].clone());
+        let expected = [&*id, "connecting", "connect", "/ws", &*backend.url()];
+        assert_eq!(found, expected, "{shown}");
+        assert!(shown["age_s"].as_f64().is_some(), "{shown}");
+    }
+    let is_it = |line: &Value| line["message"] == "a handshake takes long" && line["id"] == *id;
+    gateway.wait_for_log("its line", |log| log.iter().any(is_it)).await;
+    let line = gateway.log().into_iter().find(is_it).unwrap();
+    assert_eq!((&line["step"], &line["endpoint"]), (&"connect".into(), &backend.url().into()));
+    let upstream = asked.accept("").await;
+    let answered = crate::support::client::answered(client).await;
+    assert_eq!(answered.status, 101);
+    let (_, list) = gateway.admin("GET /api/sessions").await;
+    assert_eq!(
+        (&list["open"], &list["sessions"][0]["state"]),
+        (&1.into(), &"open".into()),
+        "{list}"
+    );
+    assert!(list["sessions"][0].get("step").is_none());
+    drop((answered, upstream));
+}

@@ -64,6 +64,20 @@ fn unknown_keys_come_with_the_key_that_was_meant() {
             "did you mean \"token\"?",
         ),
         (14, "colour = 1", "route[0].colour", 14, "unknown key"),
+        // What people look for.
+        (14, "rewrite = '/x'", "route[0].rewrite", 14, "upstream_path is the path"),
+        (14, "cors = true", "route[0].cors", 14, "whose pages may connect"),
+        (14, "[cors]\nallow = '*'", "cors", 14, "whose pages may connect"),
+        (14, "headers = {}", "route[0].headers", 14, "request_headers = {"),
+        (14, "timeouts = { idle = '5m' }", "route[0].timeouts", 14, "of the whole gateway"),
+        (
+            14,
+            "connections_per_user = 3",
+            "route[0].connections_per_user",
+            14,
+            "belongs into `limits` of the route",
+        ),
+        (6, "secret = 'hush'", "verifiers.users.secret", 6, "stands in a file of its own"),
         (
             14,
             "authorize = { claim = {} }",

@@ -4,6 +4,8 @@ use std::fmt::Display;
 use std::net::IpAddr;
 use std::time::Instant;
 
+use crate::outcome::blame::Phase;
+use crate::session::record::Facts;
 use crate::telemetry::Telemetry;
 use crate::telemetry::labels::DropReason;
 
@@ -35,6 +37,19 @@ impl Telemetry {
         );
     }
 
+    /// A handshake takes long: what it waits for.
+    pub(crate) fn handshake_slow(&self, facts: &Facts) {
+        tracing::info!(
+            id = %facts.id,
+            client = %facts.client,
+            route = facts.route.as_deref(),
+            user = facts.user.as_deref(),
+            endpoint = facts.endpoint.as_deref(),
+            step = waits_for(facts).as_str(),
+            "a handshake takes long"
+        );
+    }
+
     /// The listener could not accept; `error` is usually a lack of file descriptors.
     pub(crate) fn accept_failed(&self, listener: &str, error: &dyn Display) {
         self.metrics.accept_failed(listener);
@@ -42,4 +57,9 @@ impl Telemetry {
             tracing::warn!(listener, %error, suppressed, "a connection could not be accepted");
         }
     }
+}
+
+/// Where a handshake is that is being decided.
+pub(crate) fn waits_for(facts: &Facts) -> Phase {
+    if facts.upstream.is_some() { Phase::Connect } else { Phase::Admission }
 }

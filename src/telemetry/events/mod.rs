@@ -26,6 +26,8 @@ use crate::route::RouteId;
 use crate::session::id::SessionId;
 use crate::session::record::{Outcome, SessionRecord, Steps};
 
+pub(crate) use arrivals::waits_for;
+
 mod arrivals;
 mod drains;
 
