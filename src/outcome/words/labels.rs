@@ -135,7 +135,7 @@ pub(crate) const fn refusal(label: Label) -> Words {
         },
         Label::UpstreamRefused => Words {
             explanation: "The upstream answered the handshake with an HTTP status instead of 101.",
-            cause: "A wrong path, its own authentication, a redirect or an error; its 401, 403, 404 and 429 are passed on.",
+            cause: "A wrong path, its own authentication, a redirect or an error; its answer is passed on where the refusal goes by HTTP.",
             remedy: "The refusal is the backend's own: look at its log for this request id (X-Request-Id).",
             retry: Retry::Later,
         },
